@@ -1,0 +1,38 @@
+#pragma once
+/// The only file that tests compilers. Everything else uses the macros defined here.
+
+#ifndef M3I_CUDA
+#define M3I_CUDA 0
+#endif
+
+#if defined(__FAST_MATH__)
+#error "m3i: -ffast-math changes results and breaks NaN checks; remove it (the m3i::m3i target already exports the safe speed flags)"
+#endif
+#if M3I_CUDA && !defined(__CUDACC__)
+#error "m3i: M3I_CUDA=1 needs every file compiled by nvcc; use m3i_add_executable() or LANGUAGE CUDA on the sources"
+#endif
+#if __cplusplus < 202002L
+#error "m3i: needs C++20 (-std=c++20)"
+#endif
+
+// Version and device are part of every symbol, so that mixing a CPU and a CUDA build is a link error.
+#if M3I_CUDA
+#define M3I_ABI v0_1_cuda
+#define M3I_HD __host__ __device__
+#else
+#define M3I_ABI v0_1_cpu
+#define M3I_HD
+#endif
+
+#define M3I_RESTRICT __restrict__
+
+// Vector loops. `omp simd` needs -fopenmp-simd, which the CMake target exports together with M3I_OPENMP_SIMD; without
+// it the loops are merely slower. Device code is not vectorised.
+#if defined(__CUDA_ARCH__) || !(defined(_OPENMP) || defined(M3I_OPENMP_SIMD))
+#define M3I_SIMD
+#define M3I_SIMD_REDUCE(operation, variable)
+#else
+#define M3I_PRAGMA(text) _Pragma(#text)
+#define M3I_SIMD M3I_PRAGMA(omp simd)
+#define M3I_SIMD_REDUCE(operation, variable) M3I_PRAGMA(omp simd reduction(operation : variable))
+#endif

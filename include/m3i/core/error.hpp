@@ -1,0 +1,86 @@
+#pragma once
+/// Errors are exceptions derived from Error. A message names the operation or file, what was found, what was
+/// expected and what to do; it is built only when the check fails.
+
+#include <charconv>
+#include <concepts>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "m3i/core/config.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Base of every error that m3i throws.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+/// A tensor's shape, or an argument of an operation, does not fit.
+struct ShapeError : Error {
+  using Error::Error;
+};
+/// A file is missing, unreadable, malformed, or could not be written.
+struct FileError : Error {
+  using Error::Error;
+};
+/// A device is missing, out of memory, or reported a failure.
+struct DeviceError : Error {
+  using Error::Error;
+};
+/// A setting (configuration key, command-line value) is wrong.
+struct ConfigError : Error {
+  using Error::Error;
+};
+/// A value that must be finite is not.
+struct NumericError : Error {
+  using Error::Error;
+};
+
+namespace detail {
+inline void append(std::string& out, std::string_view part) { out += part; }
+inline void append(std::string& out, char part) { out += part; }
+template <std::same_as<bool> B>  // a template, so that a string literal does not decay to it
+void append(std::string& out, B part) {
+  out += part ? "true" : "false";
+}
+template <class N>
+  requires(std::is_arithmetic_v<N> && !std::same_as<N, bool> && !std::same_as<N, char>)
+void append(std::string& out, N part) {
+  char digits[48];
+  const auto end = std::to_chars(digits, digits + sizeof digits, part).ptr;
+  out.append(digits, end);
+}
+/// Anything that can describe itself (Shape, Device, ...).
+template <class D>
+  requires requires(const D& d) { { d.text() } -> std::convertible_to<std::string>; }
+void append(std::string& out, const D& part) {
+  out += part.text();
+}
+}  // namespace detail
+
+/// Joins strings, numbers and self-describing values: text("got ", shape, " of ", 3).
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::string out;
+  (detail::append(out, parts), ...);
+  return out;
+}
+
+/// Throws E with the joined parts.
+template <class E = ShapeError, class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  throw E(text(parts...));
+}
+
+/// Throws E unless `ok`: require(a == b, "add: ", a, " against ", b).
+template <class E = ShapeError, class... Parts>
+void require(bool ok, const Parts&... parts) {
+  if (!ok) [[unlikely]]
+    fail<E>(parts...);
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i

@@ -1,0 +1,203 @@
+#pragma once
+/// A caching pool a device: blocks go back to a free list instead of to the system, and every byte is counted.
+///
+/// Training asks for the same sizes again and again; a new large block costs the host a page fault every 4 KiB and the
+/// GPU a synchronisation, a cached one costs a map look-up.
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "m3i/core/cuda.hpp"
+#include "m3i/core/device.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// All in bytes. `live` is held by tensors now, `peak` its maximum, `reserved` also counts cached blocks.
+struct MemoryStats {
+  Index live = 0, peak = 0, reserved = 0, limit = 0;
+  Index system_allocations = 0;  ///< how often the system was asked; constant once a training loop is warm
+};
+
+namespace detail {
+
+inline void* system_allocate(std::size_t bytes, [[maybe_unused]] Device device) {
+#if M3I_CUDA
+  if (!device.on_host()) {
+    DeviceGuard guard(device);
+    void* block = nullptr;
+    if (cudaMalloc(&block, bytes) != cudaSuccess) {
+      cudaGetLastError();  // clear it: the caller frees its cache and asks again
+      return nullptr;
+    }
+    return block;
+  }
+#endif
+  constexpr std::size_t huge = std::size_t(2) << 20;
+  void* block = std::aligned_alloc(bytes >= 4 * huge ? huge : 64, bytes);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (block && bytes >= 4 * huge) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+inline void system_free(void* block, [[maybe_unused]] Device device) {
+#if M3I_CUDA
+  if (!device.on_host()) {
+    cudaFree(block);  // a failure at program end (driver already unloaded) is harmless
+    return;
+  }
+#endif
+  std::free(block);
+}
+
+class Pool {
+ public:
+  explicit Pool(Device device) : device_(device) {}
+  ~Pool() { release_cached(); }
+
+  void* take(std::size_t bytes) {
+    const std::scoped_lock lock(mutex_);
+    if (stats_.limit > 0 && stats_.live + Index(bytes) > stats_.limit) out_of_memory(bytes, "the limit that was set");
+    void* block = nullptr;
+    if (const auto it = free_.lower_bound(bytes); it != free_.end() && it->first <= bytes + bytes / 4) {
+      block = it->second;
+      sizes_[block] = it->first;
+      bytes = it->first;
+      free_.erase(it);
+    } else {
+      if (stats_.limit > 0 && stats_.reserved + Index(bytes) > stats_.limit) release_locked();
+      block = system_allocate(bytes, device_);
+      if (!block) {
+        release_locked();
+        block = system_allocate(bytes, device_);
+      }
+      if (!block) out_of_memory(bytes, "what the device has");
+      sizes_[block] = bytes;
+      stats_.reserved += Index(bytes);
+      ++stats_.system_allocations;
+    }
+    stats_.live += Index(bytes);
+    if (stats_.live > stats_.peak) stats_.peak = stats_.live;
+    return block;
+  }
+
+  void give_back(void* block) noexcept {
+    const std::scoped_lock lock(mutex_);
+    const auto it = sizes_.find(block);
+    stats_.live -= Index(it->second);
+    free_.emplace(it->second, block);
+    sizes_.erase(it);
+  }
+
+  void release_cached() {
+    const std::scoped_lock lock(mutex_);
+    release_locked();
+  }
+  MemoryStats stats() const {
+    const std::scoped_lock lock(mutex_);
+    return stats_;
+  }
+  void reset_peak() {
+    const std::scoped_lock lock(mutex_);
+    stats_.peak = stats_.live;
+  }
+  void set_limit(Index bytes) {
+    const std::scoped_lock lock(mutex_);
+    stats_.limit = bytes;
+  }
+
+ private:
+  void release_locked() {
+    for (const auto& [bytes, block] : free_) {
+      system_free(block, device_);
+      stats_.reserved -= Index(bytes);
+    }
+    free_.clear();
+  }
+  [[noreturn]] void out_of_memory(std::size_t bytes, const char* bound) {
+    fail<DeviceError>("memory: ", bytes >> 20, " MiB more on ", device_, " exceed ", bound, " (", stats_.live >> 20,
+                      " MiB in use, peak ", stats_.peak >> 20, " MiB, limit ", stats_.limit >> 20,
+                      " MiB, 0 = none); use a smaller batch or volume, or checkpoint() the large modules");
+  }
+
+  mutable std::mutex mutex_;
+  Device device_;
+  MemoryStats stats_;
+  std::multimap<std::size_t, void*> free_;
+  std::map<void*, std::size_t> sizes_;
+};
+
+/// One pool for the host, one a GPU. Never destroyed: tensors in static variables may outlive everything else.
+inline Pool& pool(Device device) {
+  static std::mutex mutex;
+  static auto& pools = *new std::map<int, std::unique_ptr<Pool>>;
+  const int key = device.on_host() ? -1 : device.number;
+  const std::scoped_lock lock(mutex);
+  auto& slot = pools[key];
+  if (!slot) slot = std::make_unique<Pool>(device.on_host() ? Device::cpu() : device);
+  return *slot;
+}
+
+/// Sizes are rounded up to 1/8 of their power of two, so that nearly equal requests share blocks.
+inline std::size_t size_class(std::size_t bytes) {
+  std::size_t step = 64;
+  while (step * 16 <= bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+}  // namespace detail
+
+/// A block of memory on a device; tensors share it.
+class Buffer {
+ public:
+  Buffer(std::size_t bytes, Device device) : device_(device), pool_(&detail::pool(device)) {
+    if (bytes) data_ = pool_->take(detail::size_class(bytes));
+  }
+  ~Buffer() {
+    if (data_) pool_->give_back(data_);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  void* data() const { return data_; }
+  Device device() const { return device_; }
+
+ private:
+  Device device_;
+  detail::Pool* pool_;
+  void* data_ = nullptr;
+};
+
+inline MemoryStats memory_stats(Device device = Device::cpu()) { return detail::pool(device).stats(); }
+inline void memory_reset_peak(Device device = Device::cpu()) { detail::pool(device).reset_peak(); }
+/// Bytes that tensors may hold on the device; 0 removes the limit. Over it, allocation throws DeviceError.
+inline void memory_set_limit(Index bytes, Device device = Device::cpu()) { detail::pool(device).set_limit(bytes); }
+/// Gives cached blocks back to the system.
+inline void memory_release_cached(Device device = Device::cpu()) { detail::pool(device).release_cached(); }
+
+/// Copies bytes between any two devices; returns when host memory may be reused.
+inline void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (to_device.on_host() && from_device.on_host()) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+#if M3I_CUDA
+  DeviceGuard guard(to_device.on_host() ? from_device : to_device);
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()), "copy");
+  if (to_device.on_host() || from_device.on_host()) check_cuda(cudaStreamSynchronize(current_stream()), "copy");
+#else
+  fail<DeviceError>("copy: from ", from_device, " to ", to_device, " needs a build with M3I_CUDA=ON");
+#endif
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
