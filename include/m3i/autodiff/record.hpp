@@ -1,0 +1,42 @@
+#pragma once
+/// record(): the one way onto the tape.
+
+#include "m3i/autodiff/variable.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// As record, for inputs of any element types.
+template <class T>
+Var<T> record_node(const char* name, Tensor<T> y, std::vector<std::shared_ptr<detail::TapeNode>> inputs,
+                   std::function<void(const Tensor<T>& dy)> backward) {
+  Var<T> out(std::move(y));
+  out.node_->needs_grad = true;
+  out.node_->name = name;
+  out.node_->inputs = std::move(inputs);
+  auto* node = out.node_.get();  // the node owns its own closure: a raw pointer, or it would never be freed
+  node->propagate = [node, backward = std::move(backward)] {
+    if (node->grad.defined()) backward(node->grad);
+  };
+  node->release = [node] { node->grad = Tensor<T>(); };
+  return out;
+}
+
+/// Puts y = operation(inputs) on the tape.
+///
+/// `backward(dy)` adds to the gradients of those inputs that need one. What it captures stays in memory until backward
+/// has used it: capture tensors or inputs, never the result (a cycle). Nothing is kept under NoGrad, or when no input
+/// needs a gradient.
+template <class T>
+Var<T> record(const char* name, Tensor<T> y, const std::vector<Var<T>>& inputs,
+              std::function<void(const Tensor<T>& dy)> backward) {
+  std::vector<std::shared_ptr<detail::TapeNode>> nodes;
+  if (grad_enabled())
+    for (const Var<T>& input : inputs)
+      if (input.needs_grad()) nodes.push_back(input.node());
+  if (nodes.empty()) return Var<T>(std::move(y));
+  return record_node<T>(name, std::move(y), std::move(nodes), std::move(backward));
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i

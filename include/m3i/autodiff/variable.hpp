@@ -1,0 +1,118 @@
+#pragma once
+/// Var<T>: a tensor on the tape. Copies are handles to the same value and gradient.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "m3i/core/tensor.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+namespace detail {
+
+/// What the tape knows of a value of any element type.
+struct TapeNode {
+  const char* name = "leaf";
+  bool needs_grad = false;
+  std::uint64_t order = 0;                         ///< creation order: inputs are always older than outputs
+  std::vector<std::shared_ptr<TapeNode>> inputs;   ///< empty for leaves, and after backward
+  std::function<void()> propagate;                 ///< adds to the gradients of the inputs; empty for leaves
+  std::function<void()> release;                   ///< frees the gradient of an intermediate value
+  bool used = false;                               ///< backward has been through here
+};
+
+inline std::uint64_t next_order() {
+  static std::atomic<std::uint64_t> counter{0};
+  return counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+inline int& no_grad_depth() {
+  static thread_local int depth = 0;
+  return depth;
+}
+
+}  // namespace detail
+
+/// While one exists, operations of this thread record nothing (inference, optimiser steps).
+class NoGrad {
+ public:
+  NoGrad() { ++detail::no_grad_depth(); }
+  ~NoGrad() { --detail::no_grad_depth(); }
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+};
+inline bool grad_enabled() { return detail::no_grad_depth() == 0; }
+
+template <class T>
+class Var {
+ public:
+  using value_type = T;
+
+  /// Not defined: stands for an absent optional input, such as no bias.
+  Var() = default;
+  /// A leaf. Parameters and checked inputs say needs_grad.
+  explicit Var(Tensor<T> value, bool needs_grad = false) : node_(std::make_shared<Node>()) {
+    node_->value = std::move(value);
+    node_->needs_grad = needs_grad;
+    node_->order = detail::next_order();
+  }
+
+  bool defined() const { return node_ != nullptr; }
+  const Tensor<T>& value() const {
+    require(defined(), "variable: used without a value (an optional input that this operation needs?)");
+    return node_->value;
+  }
+  const Shape& shape() const { return value().shape(); }
+  int rank() const { return value().rank(); }
+  Index size() const { return value().size(); }
+  Device device() const { return value().device(); }
+  T* data() const { return value().data(); }
+
+  bool needs_grad() const { return node_ && node_->needs_grad; }
+  /// Parameters only: freezing a module sets this to false.
+  void set_needs_grad(bool on) const {
+    require(node_->inputs.empty(), "variable: only a leaf can change whether it needs a gradient");
+    node_->needs_grad = on;
+  }
+
+  bool has_grad() const { return node_ && node_->grad.defined(); }
+  /// The gradient; zeros are made on first use, so that operations only ever add.
+  const Tensor<T>& grad() const {
+    if (!node_->grad.defined()) node_->grad = Tensor<T>::zeros(shape(), device());
+    return node_->grad;
+  }
+  void clear_grad() const {
+    if (node_) node_->grad = Tensor<T>();
+  }
+  /// A new value of the same shape for a leaf (optimisers, loading); may move it to another device.
+  void set_value(Tensor<T> value) const {
+    require(value.shape() == shape(), "variable: new value ", value.shape(), " for shape ", shape());
+    node_->value = std::move(value);
+    clear_grad();
+  }
+
+  const std::shared_ptr<detail::TapeNode> node() const { return node_; }
+
+ private:
+  struct Node : detail::TapeNode {
+    Tensor<T> value, grad;
+  };
+  std::shared_ptr<Node> node_;
+
+  template <class U>
+  friend Var<U> record_node(const char* name, Tensor<U> y, std::vector<std::shared_ptr<detail::TapeNode>> inputs,
+                            std::function<void(const Tensor<U>& dy)> backward);
+};
+
+/// The value without its history.
+template <class T>
+Var<T> detach(const Var<T>& x) {
+  return Var<T>(x.value());
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i

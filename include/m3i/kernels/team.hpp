@@ -1,0 +1,134 @@
+#pragma once
+/// A team works on one row. Its phases each, max and sum end with a barrier, and inside one a lambda touches only what
+/// belongs to element i. HostTeam is one thread with vector instructions, CudaTeam a block of GPU threads, EmulatedTeam
+/// walks such a block in host memory: the threads of a phase in reverse, folds in the GPU's order.
+
+#include <limits>
+#include <type_traits>
+
+#include "m3i/core/shape.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Threads of an emulated or GPU block.
+inline constexpr int team_width = 256;
+
+struct HostTeam {
+  template <class F>
+  M3I_HD void each(Index n, F f) const {
+    M3I_SIMD
+    for (Index i = 0; i < n; ++i) f(i);
+  }
+  template <class F>
+  M3I_HD auto sum(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    A total = 0;
+    M3I_SIMD_REDUCE(+, total)
+    for (Index i = 0; i < n; ++i) total += f(i);
+    return total;
+  }
+  template <class F>
+  M3I_HD auto max(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    A top = -std::numeric_limits<A>::infinity();
+    M3I_SIMD_REDUCE(max, top)
+    for (Index i = 0; i < n; ++i) {
+      const A v = f(i);
+      top = top > v ? top : v;
+    }
+    return top;
+  }
+};
+
+namespace detail {
+struct Plus {
+  template <class A>
+  M3I_HD A operator()(A a, A b) const {
+    return a + b;
+  }
+};
+struct Larger {
+  template <class A>
+  M3I_HD A operator()(A a, A b) const {
+    return a > b ? a : b;
+  }
+};
+}  // namespace detail
+
+template <int W = team_width>
+struct EmulatedTeam {
+  template <class F>
+  void each(Index n, F f) const {
+    for (int thread = W - 1; thread >= 0; --thread)
+      for (Index i = thread; i < n; i += W) f(i);
+  }
+  template <class F>
+  auto sum(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    return fold(n, f, A(0), detail::Plus{});
+  }
+  template <class F>
+  auto max(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    return fold(n, f, -std::numeric_limits<A>::infinity(), detail::Larger{});
+  }
+
+ private:
+  template <class F, class A, class Combine>
+  static A fold(Index n, F f, A neutral, Combine combine) {
+    A partial[W];
+    for (int thread = W - 1; thread >= 0; --thread) {
+      A own = neutral;
+      for (Index i = thread; i < n; i += W) own = combine(own, A(f(i)));
+      partial[thread] = own;
+    }
+    for (int reach = 16; reach > 0; reach /= 2)  // within warps
+      for (int lane = 0; lane < W; ++lane)
+        if (lane % 32 < reach) partial[lane] = combine(partial[lane], partial[lane + reach]);
+    for (int reach = W / 64; reach > 0; reach /= 2)  // across warps
+      for (int warp = 0; warp < reach; ++warp) partial[32 * warp] = combine(partial[32 * warp], partial[32 * (warp + reach)]);
+    return partial[0];
+  }
+};
+
+#if M3I_CUDA
+template <int W = team_width>
+struct CudaTeam {
+  template <class F>
+  __device__ void each(Index n, F f) const {
+    for (Index i = threadIdx.x; i < n; i += W) f(i);
+    __syncthreads();
+  }
+  template <class F>
+  __device__ auto sum(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    return fold(n, f, A(0), detail::Plus{});
+  }
+  template <class F>
+  __device__ auto max(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    return fold(n, f, -std::numeric_limits<A>::infinity(), detail::Larger{});
+  }
+
+ private:
+  template <class F, class A, class Combine>
+  static __device__ A fold(Index n, F f, A neutral, Combine combine) {
+    __shared__ A warps[W / 32];
+    A own = neutral;
+    for (Index i = threadIdx.x; i < n; i += W) own = combine(own, A(f(i)));
+    for (int reach = 16; reach > 0; reach /= 2) own = combine(own, __shfl_down_sync(0xffffffffu, own, reach));
+    __syncthreads();  // the previous fold's result has been read
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
+    __syncthreads();
+    for (int reach = W / 64; reach > 0; reach /= 2) {
+      if (int(threadIdx.x) < reach) warps[threadIdx.x] = combine(warps[threadIdx.x], warps[threadIdx.x + unsigned(reach)]);
+      __syncthreads();
+    }
+    return warps[0];
+  }
+};
+#endif
+
+}  // namespace M3I_ABI
+}  // namespace m3i

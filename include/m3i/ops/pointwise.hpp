@@ -1,0 +1,176 @@
+#pragma once
+/// One input, one output, element by element. An operation is a struct with `name`, `value(x)` and either `slope(x)`,
+/// which keeps x until backward, or `slope_of_value(y)`, which keeps only the result.
+
+#include "m3i/autodiff/record.hpp"
+#include "m3i/kernels/for_each.hpp"
+#include "m3i/kernels/math.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+namespace detail {
+
+template <class T, class Op>
+struct PointwiseValue {
+  const T* x;
+  T* y;
+  Op op;
+  M3I_HD void operator()(Index i) const { y[i] = T(op.value(accumulate_t<T>(x[i]))); }
+};
+
+template <class Op, class A>
+concept SlopeOfValue = requires(const Op op, A y) { op.slope_of_value(y); };
+
+template <class T, class Op>
+struct PointwiseGrad {
+  using A = accumulate_t<T>;
+  const T* kept;  // x, or y where the slope follows from the value
+  const T* dy;
+  T* dx;
+  Op op;
+  M3I_HD void operator()(Index i) const {
+    A slope;
+    if constexpr (SlopeOfValue<Op, A>) slope = op.slope_of_value(A(kept[i]));
+    else slope = op.slope(A(kept[i]));
+    dx[i] = T(A(dx[i]) + A(dy[i]) * slope);
+  }
+};
+
+}  // namespace detail
+
+/// y_i = op.value(x_i), any shape. Gradient: x.
+template <class Op, class T>
+Var<T> pointwise(const Var<T>& x, Op op = {}) {
+  const Tensor<T> y(x.shape(), x.device());
+  for_each(x.device(), x.size(), detail::PointwiseValue<T, Op>{x.data(), y.data(), op});
+  const Tensor<T> kept = detail::SlopeOfValue<Op, accumulate_t<T>> ? y : x.value();
+  return record<T>(Op::name, y, {x}, [x, kept, op](const Tensor<T>& dy) {
+    for_each(x.device(), x.size(), detail::PointwiseGrad<T, Op>{kept.data(), dy.data(), x.grad().data(), op});
+  });
+}
+
+/// max(x, 0); slope 0 at 0.
+struct Relu {
+  static constexpr const char* name = "relu";
+  template <class A> M3I_HD A value(A x) const { return x > 0 ? x : A(0); }
+  template <class A> M3I_HD A slope_of_value(A y) const { return y > 0 ? A(1) : A(0); }
+};
+/// x, or negative_slope * x below 0.
+struct LeakyRelu {
+  static constexpr const char* name = "leaky_relu";
+  double negative_slope = 0.01;
+  template <class A> M3I_HD A value(A x) const { return x > 0 ? x : A(negative_slope) * x; }
+  template <class A> M3I_HD A slope(A x) const { return x > 0 ? A(1) : A(negative_slope); }
+};
+/// x * Phi(x), Phi the normal distribution. Hendrycks and Gimpel 2016, arXiv:1606.08415.
+struct Gelu {
+  static constexpr const char* name = "gelu";
+  template <class A> M3I_HD A value(A x) const {
+    return A(0.5) * x * (1 + math::erf(x * A(0.70710678118654752440)));
+  }
+  template <class A> M3I_HD A slope(A x) const {
+    const auto e = math::erf_gauss(x * A(0.70710678118654752440));
+    return A(0.5) * (1 + e.erf) + x * e.gauss * A(0.39894228040143267794);
+  }
+};
+/// The tanh form of GELU: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+struct GeluTanh {
+  static constexpr const char* name = "gelu_tanh";
+  template <class A> M3I_HD A value(A x) const {
+    return A(0.5) * x * (1 + math::tanh(A(0.79788456080286535588) * (x + A(0.044715) * x * x * x)));
+  }
+  template <class A> M3I_HD A slope(A x) const {
+    const A t = math::tanh(A(0.79788456080286535588) * (x + A(0.044715) * x * x * x));
+    return A(0.5) * (1 + t) +
+           A(0.5) * x * (1 - t * t) * A(0.79788456080286535588) * (1 + 3 * A(0.044715) * x * x);
+  }
+};
+/// x * sigmoid(1.702 x): the GELU of CLIP.
+struct QuickGelu {
+  static constexpr const char* name = "quick_gelu";
+  template <class A> M3I_HD A value(A x) const { return x * math::sigmoid(A(1.702) * x); }
+  template <class A> M3I_HD A slope(A x) const {
+    const A s = math::sigmoid(A(1.702) * x);
+    return s + A(1.702) * x * s * (1 - s);
+  }
+};
+/// x * sigmoid(x)
+struct Silu {
+  static constexpr const char* name = "silu";
+  template <class A> M3I_HD A value(A x) const { return x * math::sigmoid(x); }
+  template <class A> M3I_HD A slope(A x) const {
+    const A s = math::sigmoid(x);
+    return s + x * s * (1 - s);
+  }
+};
+/// 1 / (1 + e^-x)
+struct Sigmoid {
+  static constexpr const char* name = "sigmoid";
+  template <class A> M3I_HD A value(A x) const { return math::sigmoid(x); }
+  template <class A> M3I_HD A slope_of_value(A y) const { return y * (1 - y); }
+};
+struct Tanh {
+  static constexpr const char* name = "tanh";
+  template <class A> M3I_HD A value(A x) const { return math::tanh(x); }
+  template <class A> M3I_HD A slope_of_value(A y) const { return 1 - y * y; }
+};
+/// log(1 + e^x)
+struct Softplus {
+  static constexpr const char* name = "softplus";
+  template <class A> M3I_HD A value(A x) const { return math::softplus(x); }
+  template <class A> M3I_HD A slope(A x) const { return math::sigmoid(x); }
+};
+struct Exp {
+  static constexpr const char* name = "exp";
+  template <class A> M3I_HD A value(A x) const { return math::exp(x); }
+  template <class A> M3I_HD A slope_of_value(A y) const { return y; }
+};
+struct Log {
+  static constexpr const char* name = "log";
+  template <class A> M3I_HD A value(A x) const { return math::log(x); }
+  template <class A> M3I_HD A slope(A x) const { return 1 / x; }
+};
+struct Sqrt {
+  static constexpr const char* name = "sqrt";
+  template <class A> M3I_HD A value(A x) const { return math::sqrt(x); }
+  template <class A> M3I_HD A slope_of_value(A y) const { return A(0.5) / y; }
+};
+struct Square {
+  static constexpr const char* name = "square";
+  template <class A> M3I_HD A value(A x) const { return x * x; }
+  template <class A> M3I_HD A slope(A x) const { return 2 * x; }
+};
+/// |x|; slope 0 at 0.
+struct Abs {
+  static constexpr const char* name = "abs";
+  template <class A> M3I_HD A value(A x) const { return math::abs(x); }
+  template <class A> M3I_HD A slope(A x) const { return A(x > 0) - A(x < 0); }
+};
+/// scale * x + shift: arithmetic with plain numbers.
+struct Affine1 {
+  static constexpr const char* name = "affine";
+  double scale = 1, shift = 0;
+  template <class A> M3I_HD A value(A x) const { return A(scale) * x + A(shift); }
+  template <class A> M3I_HD A slope_of_value(A) const { return A(scale); }
+};
+
+template <class T> Var<T> relu(const Var<T>& x) { return pointwise<Relu>(x); }
+template <class T> Var<T> leaky_relu(const Var<T>& x, double negative_slope = 0.01) {
+  return pointwise(x, LeakyRelu{negative_slope});
+}
+template <class T> Var<T> gelu(const Var<T>& x) { return pointwise<Gelu>(x); }
+template <class T> Var<T> gelu_tanh(const Var<T>& x) { return pointwise<GeluTanh>(x); }
+template <class T> Var<T> quick_gelu(const Var<T>& x) { return pointwise<QuickGelu>(x); }
+template <class T> Var<T> silu(const Var<T>& x) { return pointwise<Silu>(x); }
+template <class T> Var<T> sigmoid(const Var<T>& x) { return pointwise<Sigmoid>(x); }
+template <class T> Var<T> tanh(const Var<T>& x) { return pointwise<Tanh>(x); }
+template <class T> Var<T> softplus(const Var<T>& x) { return pointwise<Softplus>(x); }
+template <class T> Var<T> exp(const Var<T>& x) { return pointwise<Exp>(x); }
+template <class T> Var<T> log(const Var<T>& x) { return pointwise<Log>(x); }
+template <class T> Var<T> sqrt(const Var<T>& x) { return pointwise<Sqrt>(x); }
+template <class T> Var<T> square(const Var<T>& x) { return pointwise<Square>(x); }
+template <class T> Var<T> abs(const Var<T>& x) { return pointwise<Abs>(x); }
+
+}  // namespace M3I_ABI
+}  // namespace m3i

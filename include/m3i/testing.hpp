@@ -1,0 +1,111 @@
+#pragma once
+/// Checks for tests, ours and yours: one call compares an operation's gradient with differences, float with double, the
+/// emulated GPU with the host, and a real GPU with the host when there is one.
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "m3i/autodiff/gradcheck.hpp"
+#include "m3i/kernels/gather.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+namespace testing {
+
+/// Smooth values in (-1.3, 1.3), no two alike, the same everywhere; `which` gives different ones.
+template <class T>
+Tensor<T> wave(const Shape& shape, int which = 0, Device device = Device::cpu()) {
+  std::vector<T> values(static_cast<std::size_t>(shape.size()));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = T(std::sin(0.37 * double(i) + 1.3 * which + 0.5) + 0.3 * std::cos(1.91 * double(i) - which));
+  return Tensor<T>::from(values, shape, device);
+}
+
+/// Largest |a - b| relative to the largest |b| (or to 1e-12).
+template <class A, class B>
+double relative_difference(const Tensor<A>& a, const Tensor<B>& b) {
+  require(a.shape() == b.shape(), "compare: ", a.shape(), " against ", b.shape());
+  const auto x = a.to_vector();
+  const auto y = b.to_vector();
+  double worst = 0, scale = 1e-12;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double p = double(accumulate_t<A>(x[i])), q = double(accumulate_t<B>(y[i]));
+    if (!(std::abs(p - q) <= worst)) worst = std::isnan(p) && std::isnan(q) ? worst : std::abs(p - q);
+    if (std::isfinite(q)) scale = std::max(scale, std::abs(q));
+  }
+  return worst / scale;
+}
+
+/// Worst relative error of each comparison, over all the cases given.
+struct OpReport {
+  double gradient = 0;  ///< against central differences, in double
+  double single = 0;    ///< float against double on the same inputs: value and gradients
+  double emulated = 0;  ///< GPU order in host memory against host order, double
+  double cuda = 0;      ///< a GPU against the host, double; 0 when there is none
+  std::string text() const {
+    return m3i::text("gradient ", gradient, ", single ", single, ", emulated ", emulated, ", cuda ", cuda);
+  }
+};
+
+namespace detail {
+/// Value and input gradients of f in type T on a device.
+template <class T, class F>
+std::vector<Tensor<T>> evaluate(const F& f, const std::vector<Tensor<float>>& inputs, Device device) {
+  std::vector<Var<T>> vars;
+  for (const auto& x : inputs) vars.emplace_back(cast<T>(x).clone().to(device), true);
+  const Var<T> y = f(vars);
+  std::vector<Tensor<T>> results{y.value()};
+  backward(y, cast<T>(m3i::detail::probe_weights(y.shape(), Device::cpu())).to(device));
+  for (const auto& v : vars) results.push_back(v.grad());
+  return results;
+}
+template <class A, class B>
+double worst_difference(const std::vector<Tensor<A>>& a, const std::vector<Tensor<B>>& b) {
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, relative_difference(a[i], b[i]));
+  return worst;
+}
+}  // namespace detail
+
+/// Checks f: vector of Var -> Var (a generic lambda, called for double and float) for each list of input tensors.
+template <class F>
+OpReport check_inputs(const F& f, const std::vector<std::vector<Tensor<float>>>& cases) {
+  OpReport report;
+  for (const auto& inputs : cases) {
+    std::vector<Tensor<double>> precise;
+    for (const auto& x : inputs) precise.push_back(cast<double>(x));
+    report.gradient = std::max(report.gradient, gradcheck(f, precise).worst);
+    const auto host = detail::evaluate<double>(f, inputs, Device::cpu());
+    report.single = std::max(report.single, detail::worst_difference(detail::evaluate<float>(f, inputs, Device::cpu()), host));
+    report.emulated =
+        std::max(report.emulated, detail::worst_difference(detail::evaluate<double>(f, inputs, Device::emulated()), host));
+    if (cuda_device_count() > 0)
+      report.cuda = std::max(report.cuda, detail::worst_difference(detail::evaluate<double>(f, inputs, Device::cuda()), host));
+  }
+  return report;
+}
+
+/// As check_inputs, with wave() inputs of the given shapes.
+template <class F>
+OpReport check_shapes(const F& f, const std::vector<std::vector<Shape>>& cases) {
+  std::vector<std::vector<Tensor<float>>> inputs;
+  for (const auto& shapes : cases) {
+    inputs.emplace_back();
+    for (std::size_t k = 0; k < shapes.size(); ++k) inputs.back().push_back(wave<float>(shapes[k], int(k)));
+  }
+  return check_inputs(f, inputs);
+}
+
+/// As check_shapes, for a function of one variable.
+template <class F>
+OpReport check_op(const F& f, const std::vector<Shape>& shapes) {
+  std::vector<std::vector<Shape>> cases;
+  for (const auto& shape : shapes) cases.push_back({shape});
+  return check_shapes([&](const auto& inputs) { return f(inputs[0]); }, cases);
+}
+
+}  // namespace testing
+}  // namespace M3I_ABI
+}  // namespace m3i
