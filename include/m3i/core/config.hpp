@@ -15,12 +15,17 @@
 #error "m3i: needs C++20 (-std=c++20)"
 #endif
 
-// Version and device are part of every symbol, so that mixing a CPU and a CUDA build is a link error.
+// Version and device are part of every symbol, so that mixing a CPU and a CUDA build is a link error. Defining M3I_ABI
+// from outside is for the test of that.
 #if M3I_CUDA
+#ifndef M3I_ABI
 #define M3I_ABI v0_1_cuda
+#endif
 #define M3I_HD __host__ __device__
 #else
+#ifndef M3I_ABI
 #define M3I_ABI v0_1_cpu
+#endif
 #define M3I_HD
 #endif
 

@@ -1,0 +1,1 @@
+#include "m3i/core/config.hpp"
