@@ -1,0 +1,210 @@
+#pragma once
+/// + - * / of two variables with NumPy broadcasting, and of a variable with a number.
+
+#include "m3i/kernels/for_columns.hpp"
+#include "m3i/kernels/for_rows.hpp"
+#include "m3i/ops/pointwise.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+namespace detail {
+
+/// Where output element i reads an input that was broadcast: at most six axes, neighbours merged where possible, so that
+/// equal shapes cost nothing and a trailing [C] costs one remainder.
+struct BroadcastMap {
+  int rank = 0;
+  Index extent[Shape::max_rank] = {}, stride[Shape::max_rank] = {};
+
+  M3I_HD Index operator()(Index i) const {
+    Index at = 0;
+    for (int axis = rank - 1; axis > 0; --axis) {
+      at += i % extent[axis] * stride[axis];
+      i /= extent[axis];
+    }
+    return at + i * stride[0];
+  }
+};
+
+inline BroadcastMap broadcast_map(const Shape& from, const Shape& to) {
+  BroadcastMap map;
+  Index step = from.size();
+  for (int axis = 0; axis < to.rank(); ++axis) {
+    const int own = axis - (to.rank() - from.rank());
+    const Index extent = own < 0 ? 1 : from[own];
+    if (extent) step /= extent;
+    const Index stride = extent == 1 && to[axis] != 1 ? 0 : step;
+    if (to[axis] == 1) continue;
+    const int last = map.rank - 1;
+    if (last >= 0 && map.stride[last] == stride * to[axis]) {  // also merges neighbouring broadcast axes (0 == 0)
+      map.extent[last] *= to[axis];
+      map.stride[last] = stride;
+    } else {
+      map.extent[map.rank] = to[axis];
+      map.stride[map.rank++] = stride;
+    }
+  }
+  if (map.rank == 0) map = {1, {1}, {0}};
+  return map;
+}
+
+template <class T, class Op>
+struct BinaryValue {
+  using A = accumulate_t<T>;
+  const T *a, *b;
+  T* y;
+  BroadcastMap at_a, at_b;
+  M3I_HD void operator()(Index i) const { y[i] = T(Op::value(A(a[at_a(i)]), A(b[at_b(i)]))); }
+};
+template <class T, class Op>
+struct SameShapeValue {
+  using A = accumulate_t<T>;
+  const T *a, *b;
+  T* y;
+  M3I_HD void operator()(Index i) const { y[i] = T(Op::value(A(a[i]), A(b[i]))); }
+};
+
+/// dy times the slope for one of the two inputs, at output element i.
+template <class T, class Op, bool first>
+struct BinarySlope {
+  using A = accumulate_t<T>;
+  const T *a, *b, *dy;
+  BroadcastMap at_a, at_b;
+  M3I_HD A operator()(Index i) const {
+    if constexpr (Op::linear) return A(dy[i]) * (first ? Op::slope_a(A(0), A(0)) : Op::slope_b(A(0), A(0)));
+    const A p = A(a[at_a(i)]), q = A(b[at_b(i)]);
+    return A(dy[i]) * (first ? Op::slope_a(p, q) : Op::slope_b(p, q));
+  }
+};
+
+template <class T, class Slope>
+struct AddSlope {
+  using A = accumulate_t<T>;
+  Slope slope;
+  T* dx;
+  M3I_HD void operator()(Index i) const { dx[i] = T(A(dx[i]) + slope(i)); }
+};
+template <class Slope>
+struct SlopeAt {
+  Slope slope;
+  Index cols;
+  M3I_HD auto operator()(Index r, Index c) const { return slope(r * cols + c); }
+};
+/// One team an input element: the sum over all output elements that read it.
+template <class T, class Slope>
+struct SumOfSlopes {
+  using A = accumulate_t<T>;
+  Slope slope;
+  T* dx;
+  BroadcastMap kept, summed;  // position among kept axes -> output index; position among summed axes -> offset
+  Index count;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index base = kept(row);
+    const Slope s = slope;
+    const BroadcastMap inner = summed;
+    const A total = team.sum(count, [=](Index k) { return s(base + inner(k)); });
+    T* out = dx + row;
+    team.each(1, [=](Index) { *out = T(A(*out) + total); });
+  }
+};
+
+/// dx[j] += the sum of slope(i) over all output elements i that read input element j.
+template <class T, class Slope>
+void reduce_to(const Shape& from, const Shape& to, Device device, const Slope& slope, T* dx) {
+  if (from.size() == to.size()) {
+    for_each(device, to.size(), AddSlope<T, Slope>{slope, dx});
+    return;
+  }
+  int trailing = 0;  // axes at the end that are not broadcast
+  while (trailing < from.rank() && from[-1 - trailing] == to[-1 - trailing]) ++trailing;
+  const Index cols = to.slice(to.rank() - trailing, to.rank()).size();
+  if (cols == from.size()) {  // [..., C] -> [C]
+    for_columns(device, to.size() / std::max<Index>(cols, 1), cols, SlopeAt<Slope>{slope, cols}, dx);
+    return;
+  }
+  BroadcastMap kept, summed;
+  Index step = to.size();
+  for (int axis = 0; axis < to.rank(); ++axis) {
+    step /= std::max<Index>(to[axis], 1);
+    const int own = axis - (to.rank() - from.rank());
+    BroadcastMap& map = own >= 0 && from[own] == to[axis] ? kept : summed;
+    map.extent[map.rank] = to[axis];
+    map.stride[map.rank++] = step;
+  }
+  if (kept.rank == 0) kept = {1, {1}, {0}};
+  if (summed.rank == 0) summed = {1, {1}, {0}};
+  const Index count = to.size() / std::max<Index>(from.size(), 1);
+  for_rows(device, from.size(), SumOfSlopes<T, Slope>{slope, dx, kept, summed, count}, count);
+}
+
+template <class Op, class T>
+Var<T> binary(const Var<T>& a, const Var<T>& b) {
+  const Shape shape = broadcast(Op::name, a.shape(), b.shape());
+  require(a.device() == b.device(), Op::name, ": inputs on ", a.device(), " and ", b.device());
+  const Tensor<T> y(shape, a.device());
+  const auto at_a = broadcast_map(a.shape(), shape), at_b = broadcast_map(b.shape(), shape);
+  if (a.shape() == b.shape()) {
+    for_each(a.device(), y.size(), SameShapeValue<T, Op>{a.data(), b.data(), y.data()});
+  } else {
+    for_each(a.device(), y.size(), BinaryValue<T, Op>{a.data(), b.data(), y.data(), at_a, at_b});
+  }
+  // A linear operation needs the inputs' shapes, not their values: keep only what the slopes read.
+  const Tensor<T> keep_a = Op::linear ? Tensor<T>() : a.value(), keep_b = Op::linear ? Tensor<T>() : b.value();
+  return record<T>(Op::name, y, {a, b}, [=](const Tensor<T>& dy) {
+    if (a.needs_grad())
+      reduce_to(a.shape(), shape, dy.device(),
+                BinarySlope<T, Op, true>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, a.grad().data());
+    if (b.needs_grad())
+      reduce_to(b.shape(), shape, dy.device(),
+                BinarySlope<T, Op, false>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, b.grad().data());
+  });
+}
+
+struct Add {
+  static constexpr const char* name = "add";
+  static constexpr bool linear = true;
+  template <class A> M3I_HD static A value(A a, A b) { return a + b; }
+  template <class A> M3I_HD static A slope_a(A, A) { return 1; }
+  template <class A> M3I_HD static A slope_b(A, A) { return 1; }
+};
+struct Subtract {
+  static constexpr const char* name = "subtract";
+  static constexpr bool linear = true;
+  template <class A> M3I_HD static A value(A a, A b) { return a - b; }
+  template <class A> M3I_HD static A slope_a(A, A) { return 1; }
+  template <class A> M3I_HD static A slope_b(A, A) { return -1; }
+};
+struct Multiply {
+  static constexpr const char* name = "multiply";
+  static constexpr bool linear = false;
+  template <class A> M3I_HD static A value(A a, A b) { return a * b; }
+  template <class A> M3I_HD static A slope_a(A, A b) { return b; }
+  template <class A> M3I_HD static A slope_b(A a, A) { return a; }
+};
+struct Divide {
+  static constexpr const char* name = "divide";
+  static constexpr bool linear = false;
+  template <class A> M3I_HD static A value(A a, A b) { return a / b; }
+  template <class A> M3I_HD static A slope_a(A, A b) { return 1 / b; }
+  template <class A> M3I_HD static A slope_b(A a, A b) { return -a / (b * b); }
+};
+
+}  // namespace detail
+
+template <class T> Var<T> operator+(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Add>(a, b); }
+template <class T> Var<T> operator-(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Subtract>(a, b); }
+template <class T> Var<T> operator*(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Multiply>(a, b); }
+template <class T> Var<T> operator/(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Divide>(a, b); }
+
+template <class T> Var<T> operator+(const Var<T>& x, double s) { return pointwise(x, Affine1{1, s}); }
+template <class T> Var<T> operator+(double s, const Var<T>& x) { return pointwise(x, Affine1{1, s}); }
+template <class T> Var<T> operator-(const Var<T>& x, double s) { return pointwise(x, Affine1{1, -s}); }
+template <class T> Var<T> operator-(double s, const Var<T>& x) { return pointwise(x, Affine1{-1, s}); }
+template <class T> Var<T> operator-(const Var<T>& x) { return pointwise(x, Affine1{-1, 0}); }
+template <class T> Var<T> operator*(const Var<T>& x, double s) { return pointwise(x, Affine1{s, 0}); }
+template <class T> Var<T> operator*(double s, const Var<T>& x) { return pointwise(x, Affine1{s, 0}); }
+template <class T> Var<T> operator/(const Var<T>& x, double s) { return pointwise(x, Affine1{1 / s, 0}); }
+
+}  // namespace M3I_ABI
+}  // namespace m3i

@@ -1,0 +1,77 @@
+#pragma once
+/// Adam and AdamW. Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101.
+
+#include <cmath>
+
+#include "m3i/optim/optimizer.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+struct AdamOptions {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay = 0;
+  bool decoupled = false;  ///< AdamW: decay the weights themselves instead of adding to the gradient
+  bool amsgrad = false;    ///< divide by the largest second moment so far. Reddi et al. 2018
+};
+
+namespace detail {
+template <class T>
+struct AdamStep {
+  using A = accumulate_t<T>;
+  A* w;
+  const T* grad;
+  A *first, *second, *largest;
+  A lr, beta1, beta2, eps, l2, shrink;  // l2: decay through the gradient; shrink: factor on the weights
+  A correction1, correction2;           // 1 - beta^t
+  M3I_HD void operator()(Index i) const {
+    const A g = A(grad[i]) + l2 * w[i];
+    const A m = beta1 * first[i] + (1 - beta1) * g;
+    const A v = beta2 * second[i] + (1 - beta2) * g * g;
+    first[i] = m;
+    second[i] = v;
+    A scale = v;
+    if (largest) largest[i] = scale = math::max(largest[i], v);
+    w[i] = shrink * w[i] - lr / correction1 * m / (math::sqrt(scale) / math::sqrt(correction2) + eps);
+  }
+};
+}  // namespace detail
+
+template <class T>
+class Adam {
+ public:
+  AdamOptions options;
+
+  Adam(const std::vector<Var<T>>& parameters, const AdamOptions& options_)
+      : options(options_), states_(parameter_states(parameters, options_.amsgrad ? 3 : 2)) {}
+
+  /// Updates every parameter that has a gradient.
+  void step() {
+    using A = accumulate_t<T>;
+    ++steps_;
+    const double t = double(steps_);
+    const A correction1 = A(1 - std::pow(options.beta1, t)), correction2 = A(1 - std::pow(options.beta2, t));
+    const A l2 = A(options.decoupled ? 0 : options.weight_decay);
+    const A shrink = A(options.decoupled ? 1 - options.lr * options.weight_decay : 1);
+    for (const auto& s : states_) {
+      if (!s.parameter.has_grad()) continue;
+      A* largest = options.amsgrad ? s.moments[2].data() : nullptr;
+      for_each(s.parameter.device(), s.parameter.size(),
+               detail::AdamStep<T>{s.weights(), s.parameter.grad().data(), s.moments[0].data(), s.moments[1].data(), largest,
+                                   A(options.lr), A(options.beta1), A(options.beta2), A(options.eps), l2, shrink,
+                                   correction1, correction2});
+      store_master(s);
+    }
+  }
+
+  Index steps() const { return steps_; }
+  void set_steps(Index steps) { steps_ = steps; }
+  auto state() const { return state_tensors(states_); }
+
+ private:
+  std::vector<ParameterState<T>> states_;
+  Index steps_ = 0;
+};
+
+}  // namespace M3I_ABI
+}  // namespace m3i

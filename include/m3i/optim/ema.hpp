@@ -1,0 +1,49 @@
+#pragma once
+/// Exponential moving average of parameters.
+
+#include "m3i/optim/optimizer.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+namespace detail {
+template <class T>
+struct EmaStep {
+  using A = accumulate_t<T>;
+  A* average;
+  const T* w;
+  A decay;
+  M3I_HD void operator()(Index i) const { average[i] = decay * average[i] + (1 - decay) * A(w[i]); }
+};
+}  // namespace detail
+
+/// average = decay * average + (1 - decay) * weights, after each step.
+template <class T>
+class Ema {
+ public:
+  Ema(const std::vector<Var<T>>& parameters, double decay) : parameters_(parameters), decay_(decay) {
+    require<ConfigError>(decay >= 0 && decay < 1, "ema: decay is ", decay, ", expected [0, 1)");
+    for (const auto& p : parameters) averages_.push_back(cast<accumulate_t<T>>(p.value()).clone());
+  }
+  void update() {
+    for (std::size_t i = 0; i < averages_.size(); ++i)
+      for_each(parameters_[i].device(), parameters_[i].size(),
+               detail::EmaStep<T>{averages_[i].data(), parameters_[i].data(), accumulate_t<T>(decay_)});
+  }
+  /// Exchanges averages and weights; call again to undo.
+  void swap() {
+    for (std::size_t i = 0; i < averages_.size(); ++i) {
+      const auto weights = cast<accumulate_t<T>>(parameters_[i].value()).clone();
+      parameters_[i].value().copy_from(cast<T>(averages_[i]));
+      averages_[i] = weights;
+    }
+  }
+
+ private:
+  std::vector<Var<T>> parameters_;
+  std::vector<Tensor<accumulate_t<T>>> averages_;
+  double decay_;
+};
+
+}  // namespace M3I_ABI
+}  // namespace m3i

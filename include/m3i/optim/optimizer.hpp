@@ -1,0 +1,67 @@
+#pragma once
+/// What optimisers share: parameters with float master weights, and a state that can be saved under names.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "m3i/autodiff/variable.hpp"
+#include "m3i/kernels/for_each.hpp"
+#include "m3i/kernels/gather.hpp"
+#include "m3i/kernels/math.hpp"
+#include "m3i/kernels/reduce.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// One parameter with its moments. half and bf16 parameters keep a float master copy: updates smaller than half a unit
+/// in the last place would be lost otherwise.
+template <class T>
+struct ParameterState {
+  using A = accumulate_t<T>;
+  Var<T> parameter;
+  Tensor<A> master;                 ///< only for half and bf16
+  std::vector<Tensor<A>> moments;   ///< as many as the optimiser has
+
+  ParameterState(const Var<T>& p, int count) : parameter(p) {
+    if constexpr (is_small_float<T>) master = cast<A>(p.value());
+    for (int i = 0; i < count; ++i) moments.push_back(Tensor<A>::zeros(p.shape(), p.device()));
+  }
+  A* weights() const {
+    if constexpr (is_small_float<T>) return master.data();
+    else return parameter.data();
+  }
+};
+
+/// State tensors by name ("0.moment0", ..., "0.master"), for checkpoints. Loading copies into them.
+template <class T>
+std::vector<std::pair<std::string, Tensor<accumulate_t<T>>>> state_tensors(const std::vector<ParameterState<T>>& states) {
+  std::vector<std::pair<std::string, Tensor<accumulate_t<T>>>> out;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    for (std::size_t k = 0; k < states[i].moments.size(); ++k)
+      out.emplace_back(text(i, ".moment", k), states[i].moments[k]);
+    if (states[i].master.defined()) out.emplace_back(text(i, ".master"), states[i].master);
+  }
+  return out;
+}
+
+template <class T>
+std::vector<ParameterState<T>> parameter_states(const std::vector<Var<T>>& parameters, int moments) {
+  std::vector<ParameterState<T>> states;
+  for (const auto& p : parameters) states.emplace_back(p, moments);
+  return states;
+}
+
+/// Writes rounded master weights back; nothing to do where the parameter is its own master.
+template <class T>
+void store_master(const ParameterState<T>& state) {
+  if constexpr (is_small_float<T>) state.parameter.value().copy_from(cast<T>(state.master));
+}
+
+template <class T>
+void clear_gradients(const std::vector<Var<T>>& parameters) {
+  for (const auto& p : parameters) p.clear_grad();
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
