@@ -1,0 +1,168 @@
+#pragma once
+/// Matrix products: C = alpha op(A) op(B) + beta C + bias, all row-major, op an optional transpose.
+///
+/// On the host Eigen multiplies panels (gemm_eigen.hpp), on the GPU cuBLAS (gemm_cublas.hpp); half and bf16 are
+/// multiplied in float. With M3I_COMPILED=1 the host body is only declared here and linked from m3i::compiled.
+
+#include "m3i/core/tensor.hpp"
+#include "m3i/kernels/for_each.hpp"
+#include "m3i/kernels/gather.hpp"
+
+#ifndef M3I_COMPILED
+#define M3I_COMPILED 0
+#endif
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+namespace detail {
+
+/// One product: C [m, n] = alpha op(A) [m, k] op(B) [k, n] + beta C + bias [n]. `ld` is the distance between the rows
+/// of a matrix as it lies in memory. beta = 0 does not read C; bias may be null.
+template <class T>
+struct GemmProblem {
+  bool trans_a, trans_b;
+  Index m, n, k;
+  T alpha;
+  const T* a;
+  Index lda;
+  const T* b;
+  Index ldb;
+  T beta;
+  T* c;
+  Index ldc;
+  const T* bias;
+
+  /// The part of the product that gives rows [i, i + rows) and columns [j, j + cols).
+  GemmProblem panel(Index i, Index rows, Index j, Index cols) const {
+    GemmProblem p = *this;
+    p.m = rows;
+    p.n = cols;
+    p.a += trans_a ? i : i * lda;
+    p.b += trans_b ? j * ldb : j;
+    p.c += i * ldc + j;
+    if (bias) p.bias += j;
+    return p;
+  }
+  /// The part of the product that sums over [first, first + depth).
+  GemmProblem depth(Index first, Index depth) const {
+    GemmProblem p = *this;
+    p.k = depth;
+    p.a += trans_a ? first * lda : first;
+    p.b += trans_b ? first : first * ldb;
+    return p;
+  }
+};
+
+// Host bodies for float and double: on the calling thread, and on all threads.
+template <class T>
+void gemm_serial(const GemmProblem<T>& p);
+template <class T>
+void gemm_host(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c);
+
+template <class T>
+struct MatrixToFloat {  // [rows, cols] with leading dimension ld, densely into y
+  const T* x;
+  float* y;
+  Index cols, ld;
+  M3I_HD void operator()(Index i) const { y[i] = float(x[i / cols * ld + i % cols]); }
+};
+template <class T>
+struct MatrixFromFloat {
+  const float* x;
+  T* y;
+  Index cols, ld;
+  M3I_HD void operator()(Index i) const { y[i / cols * ld + i % cols] = T(x[i]); }
+};
+
+/// half and bf16 on the host: multiplied in float, one product of the batch at a time.
+template <class T>
+void gemm_small_float(Index batch, const GemmProblem<T>& p, float alpha, float beta, Index stride_a, Index stride_b,
+                      Index stride_c) {
+  const Device cpu = Device::cpu();
+  const Index rows_a = p.trans_a ? p.k : p.m, cols_a = p.trans_a ? p.m : p.k;
+  const Index rows_b = p.trans_b ? p.n : p.k, cols_b = p.trans_b ? p.k : p.n;
+  const Tensor<float> a({rows_a, cols_a}), b({rows_b, cols_b}), c({p.m, p.n}), bias({p.bias ? p.n : 0});
+  if (p.bias) for_each(cpu, p.n, MatrixToFloat<T>{p.bias, bias.data(), p.n, p.n});
+  for (Index i = 0; i < batch; ++i) {
+    T* out = p.c + i * stride_c;
+    for_each(cpu, a.size(), MatrixToFloat<T>{p.a + i * stride_a, a.data(), cols_a, p.lda});
+    for_each(cpu, b.size(), MatrixToFloat<T>{p.b + i * stride_b, b.data(), cols_b, p.ldb});
+    if (beta != 0) for_each(cpu, c.size(), MatrixToFloat<T>{out, c.data(), p.n, p.ldc});
+    gemm_host<float>(1, {p.trans_a, p.trans_b, p.m, p.n, p.k, alpha, a.data(), cols_a, b.data(), cols_b, beta, c.data(),
+                         p.n, p.bias ? bias.data() : nullptr}, 0, 0, 0);
+    for_each(cpu, c.size(), MatrixFromFloat<T>{c.data(), out, p.n, p.ldc});
+  }
+}
+
+inline std::atomic<bool>& tf32_flag() {
+  static std::atomic<bool> flag{false};
+  return flag;
+}
+
+}  // namespace detail
+
+/// Whether GPU products and convolutions of float may round their inputs to TF32 (10 bits of mantissa, several times
+/// faster). Off by default: float then means float.
+inline bool tf32_allowed() { return detail::tf32_flag().load(std::memory_order_relaxed); }
+inline void allow_tf32(bool on) { detail::tf32_flag().store(on, std::memory_order_relaxed); }
+
+}  // namespace M3I_ABI
+}  // namespace m3i
+
+#if M3I_CUDA
+#include "m3i/kernels/gemm_cublas.hpp"
+#endif
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// `batch` products of equal shape: C_i = alpha op(A_i) op(B_i) + beta C_i + bias, X_i at X + i * stride_x.
+///
+///   op(A) [m, k]   A is [m, k], or [k, m] when trans_a; lda elements between its rows
+///   op(B) [k, n]   B is [k, n], or [n, k] when trans_b
+///   C     [m, n]   not read when beta = 0
+///   bias  [n]      added to each row; may be null
+///
+/// A stride of 0 shares an operand; outputs must not overlap. Same bits for any number of threads.
+/// Throws ShapeError for negative extents and leading dimensions that are too small.
+template <class T>
+void gemm_batched(Device device, Index batch, bool trans_a, bool trans_b, Index m, Index n, Index k,
+                  accumulate_t<T> alpha, const T* a, Index lda, const T* b, Index ldb, accumulate_t<T> beta, T* c,
+                  Index ldc, Index stride_a, Index stride_b, Index stride_c, const T* bias = nullptr) {
+  require(batch >= 0 && m >= 0 && n >= 0 && k >= 0, "gemm: negative extent in batch ", batch, ", [", m, ", ", k,
+          "] times [", k, ", ", n, "]");
+  require(lda >= (trans_a ? m : k) && ldb >= (trans_b ? k : n) && ldc >= n, "gemm: leading dimensions ", lda, ", ", ldb,
+          ", ", ldc, " are too small for [", m, ", ", k, "] times [", k, ", ", n, "]");
+  if (batch == 0 || m == 0 || n == 0) return;
+  if (device.on_host()) {
+    if constexpr (is_small_float<T>) {
+      detail::gemm_small_float<T>(batch, {trans_a, trans_b, m, n, k, T(), a, lda, b, ldb, T(), c, ldc, bias}, alpha, beta,
+                                  stride_a, stride_b, stride_c);
+    } else {
+      detail::gemm_host<T>(batch, {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, bias}, stride_a,
+                           stride_b, stride_c);
+    }
+  } else {
+#if M3I_CUDA
+    detail::gemm_cublas(device, batch, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, stride_a, stride_b,
+                        stride_c, bias);
+#else
+    fail<DeviceError>("gemm: ", device, " needs a build with M3I_CUDA=ON");
+#endif
+  }
+}
+
+/// C = alpha op(A) op(B) + beta C + bias: one product of gemm_batched.
+template <class T>
+void gemm(Device device, bool trans_a, bool trans_b, Index m, Index n, Index k, accumulate_t<T> alpha, const T* a,
+          Index lda, const T* b, Index ldb, accumulate_t<T> beta, T* c, Index ldc, const T* bias = nullptr) {
+  gemm_batched<T>(device, 1, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, 0, 0, 0, bias);
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
+
+#if !M3I_COMPILED
+#include "m3i/kernels/gemm_eigen.hpp"
+#endif

@@ -1,0 +1,126 @@
+#include "catch.hpp"
+
+#include "m3i/kernels/gemm.hpp"
+#include "m3i/testing.hpp"
+
+using namespace m3i;
+using testing::relative_difference;
+using testing::wave;
+
+namespace {
+
+struct Case {
+  Index batch, m, n, k;
+  bool trans_a, trans_b;
+  Index gap;  // elements between the used part of a row and the next row
+};
+
+template <class T>
+struct Operands {
+  Tensor<T> a, b, c, bias;
+  Index lda, ldb, ldc;
+  explicit Operands(const Case& s)
+      : lda((s.trans_a ? s.m : s.k) + s.gap), ldb((s.trans_b ? s.k : s.n) + s.gap), ldc(s.n + s.gap) {
+    a = cast<T>(wave<double>({s.batch, s.trans_a ? s.k : s.m, lda}));
+    b = cast<T>(wave<double>({s.batch, s.trans_b ? s.n : s.k, ldb}, 1));
+    c = cast<T>(wave<double>({s.batch, s.m, ldc}, 2));
+    bias = cast<T>(wave<double>({s.n}, 3));
+  }
+};
+
+/// The definition, in double, on the values that the product really gets.
+template <class T>
+Tensor<double> by_definition(const Case& s, const Operands<T>& o, double alpha, double beta, bool with_bias) {
+  const Tensor<double> a = cast<double>(o.a), b = cast<double>(o.b), bias = cast<double>(o.bias);
+  const Tensor<double> c = cast<double>(o.c).clone();
+  for (Index i = 0; i < s.batch; ++i)
+    for (Index r = 0; r < s.m; ++r)
+      for (Index col = 0; col < s.n; ++col) {
+        double sum = 0;
+        for (Index k = 0; k < s.k; ++k)
+          sum += a[i].data()[s.trans_a ? k * o.lda + r : r * o.lda + k] *
+                 b[i].data()[s.trans_b ? col * o.ldb + k : k * o.ldb + col];
+        double& out = c[i].data()[r * o.ldc + col];
+        out = alpha * sum + (beta == 0 ? 0 : beta * out) + (with_bias ? bias.data()[col] : 0);
+      }
+  return c;
+}
+
+template <class T>
+double worst(const Case& s, double alpha, double beta, bool with_bias, Device device = Device::cpu()) {
+  using A = accumulate_t<T>;
+  const Operands<T> o(s);
+  const Tensor<double> expected = by_definition(s, o, alpha, beta, with_bias);
+  gemm_batched<T>(device, s.batch, s.trans_a, s.trans_b, s.m, s.n, s.k, A(alpha), o.a.data(), o.lda, o.b.data(), o.ldb,
+                  A(beta), o.c.data(), o.ldc, o.a[0].size(), o.b[0].size(), o.c[0].size(),
+                  with_bias ? o.bias.data() : nullptr);
+  return relative_difference(cast<double>(o.c), expected);
+}
+
+const std::vector<Case> cases = {{1, 1, 1, 1, false, false, 0},   {1, 7, 5, 3, false, true, 2},
+                                 {3, 17, 33, 9, true, false, 0},  {2, 100, 30, 64, true, true, 1},
+                                 {1, 130, 500, 20, false, false, 3}, {1, 5, 9, 2100, true, false, 0},
+                                 {5, 1, 40, 30, false, true, 0},  {2, 300, 1, 30, false, false, 0}};
+
+}  // namespace
+
+TEST_CASE("gemm: every transpose, leading dimension, batch and scale follows the definition", "[kernels]") {
+  for (Case s : cases)
+    for (const int flags : {0, 1, 2, 3}) {
+      s.trans_a = flags & 1;
+      s.trans_b = flags & 2;
+      CAPTURE(s.batch, s.m, s.n, s.k, s.trans_a, s.trans_b, s.gap);
+      CHECK(worst<double>(s, 1, 0, false) < 1e-13);
+      CHECK(worst<double>(s, -0.5, 1, false) < 1e-13);
+      CHECK(worst<float>(s, 2, 0.25, true) < 1e-5);
+    }
+}
+
+TEST_CASE("gemm: bias rows start the product", "[kernels]") {
+  for (const Case& s : cases)
+    for (const double beta : {0.0, 1.0, 0.5}) CHECK(worst<double>(s, 1.5, beta, true) < 1e-13);
+}
+
+TEST_CASE("gemm: half and bf16 are multiplied in float and rounded once", "[kernels]") {
+  for (const Case& s : cases) {
+    CHECK(worst<m3i::half>(s, 1, 1, true) < 1e-3);
+    CHECK(worst<bf16>(s, 1, 0, false) < 8e-3);
+  }
+}
+
+TEST_CASE("gemm: the emulated device runs the host body", "[kernels]") {
+  CHECK(worst<double>(cases[3], 1, 1, true, Device::emulated()) < 1e-13);
+}
+
+TEST_CASE("gemm: an empty sum leaves beta C + bias, and beta = 0 does not read C", "[kernels]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Tensor<double> c = Tensor<double>::full({2, 3}, nan), bias = wave<double>({3});
+  gemm<double>(Device::cpu(), false, false, 2, 3, 0, 1, nullptr, 0, nullptr, 3, 0, c.data(), 3, bias.data());
+  for (Index i = 0; i < 6; ++i) CHECK(c.data()[i] == bias.data()[i % 3]);
+}
+
+TEST_CASE("gemm: the same bits for any number of threads", "[kernels]") {
+  // Panels of C, a long sum in parts, and a batch.
+  const int before = thread_count();
+  for (const Case& s : {Case{1, 700, 96, 64, false, true, 0}, Case{1, 24, 40, 5000, true, false, 0},
+                        Case{40, 16, 24, 8, false, false, 0}}) {
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 2, 3}) {
+      set_thread_count(threads);
+      const Operands<float> o(s);
+      gemm_batched<float>(Device::cpu(), s.batch, s.trans_a, s.trans_b, s.m, s.n, s.k, 1, o.a.data(), o.lda, o.b.data(),
+                          o.ldb, 0, o.c.data(), o.ldc, o.a[0].size(), o.b[0].size(), o.c[0].size());
+      results.push_back(o.c.to_vector());
+    }
+    CHECK(results[0] == results[1]);
+    CHECK(results[0] == results[2]);
+  }
+  set_thread_count(before);
+}
+
+TEST_CASE("gemm: refuses what cannot be a product, with the sizes", "[kernels][errors]") {
+  double x[6] = {};
+  CHECK_THROWS_WITH(gemm<double>(Device::cpu(), false, false, 2, 3, 1, 1, x, 1, x, 2, 0, x, 3),
+                    Catch::Contains("gemm") && Catch::Contains("leading") && Catch::Contains("[2, 1] times [1, 3]"));
+  CHECK_THROWS_AS(gemm<double>(Device::cpu(), false, false, -1, 3, 1, 1, x, 1, x, 3, 0, x, 3), ShapeError);
+}
