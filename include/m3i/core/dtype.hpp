@@ -36,6 +36,14 @@ M3I_HD inline float from_half_bits(std::uint16_t h) {
   }
   return bits_float(sign | ((magnitude << 13) + 0x38000000u));
 }
+/// double -> float, to odd: the last bit records that something was cut, so that rounding once more is rounding once.
+M3I_HD inline float to_odd_float(double x) {
+  const float f = float(x);
+  const std::uint32_t b = float_bits(f);
+  if (double(f) == x || x != x || (b & 1u)) return f;
+  const bool larger = (f < 0 ? -double(f) : double(f)) > (x < 0 ? -x : x);
+  return bits_float(larger ? b - 1 : b + 1);
+}
 M3I_HD inline std::uint16_t to_bf16_bits(float x) {
   const std::uint32_t b = float_bits(x);
   if ((b & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((b >> 16) | 0x40u);
@@ -49,7 +57,7 @@ struct half {
   std::uint16_t bits = 0;
   half() = default;
   M3I_HD explicit half(float x) : bits(detail::to_half_bits(x)) {}
-  M3I_HD explicit half(double x) : half(float(x)) {}
+  M3I_HD explicit half(double x) : half(detail::to_odd_float(x)) {}
   M3I_HD operator float() const { return detail::from_half_bits(bits); }
 };
 /// bfloat16, layout-compatible with CUDA's __nv_bfloat16.
@@ -57,7 +65,7 @@ struct bf16 {
   std::uint16_t bits = 0;
   bf16() = default;
   M3I_HD explicit bf16(float x) : bits(detail::to_bf16_bits(x)) {}
-  M3I_HD explicit bf16(double x) : bf16(float(x)) {}
+  M3I_HD explicit bf16(double x) : bf16(detail::to_odd_float(x)) {}
   M3I_HD operator float() const { return detail::from_bf16_bits(bits); }
 };
 

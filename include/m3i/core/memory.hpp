@@ -159,6 +159,7 @@ inline std::size_t size_class(std::size_t bytes) {
 class Buffer {
  public:
   Buffer(std::size_t bytes, Device device) : device_(device), pool_(&detail::pool(device)) {
+    require<DeviceError>(M3I_CUDA || device.on_host(), "memory: ", device, " needs a build with M3I_CUDA=ON");
     if (bytes) data_ = pool_->take(detail::size_class(bytes));
   }
   ~Buffer() {

@@ -48,10 +48,12 @@ class Shape {
   void push_back(Index extent) {
     require(rank_ < max_rank, "shape: more than ", max_rank, " axes");
     require(extent >= 0, "shape: extent ", extent, " is negative");
-    // Sizes are computed in 64 bits; refuse what would overflow them even for 16-byte elements.
-    Index total = extent;
-    for (const Index e : *this) require(!__builtin_mul_overflow(total, std::max<Index>(e, 1), &total) && total < (Index(1) << 58),
-                                        "shape: ", text(), " with another ", extent, " has too many elements");
+    // Sizes are computed in 64 bits; refuse what would overflow them even for 16-byte elements, and let no 0 hide it.
+    Index total = std::max<Index>(extent, 1);
+    bool fits = total < (Index(1) << 58);
+    for (const Index e : *this)
+      fits = fits && !__builtin_mul_overflow(total, std::max<Index>(e, 1), &total) && total < (Index(1) << 58);
+    require(fits, "shape: ", text(), " with another ", extent, " has too many elements");
     extents_[std::size_t(rank_++)] = extent;
   }
 

@@ -1,0 +1,93 @@
+#include "m3i/core/memory.hpp"
+
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "catch.hpp"
+#include "m3i/core/tensor.hpp"
+
+using namespace m3i;
+
+TEST_CASE("memory: live and peak bytes follow the tensors", "[core]") {
+  memory_release_cached();
+  const MemoryStats before = memory_stats();
+  memory_reset_peak();
+  {
+    const Tensor<float> a({1 << 18}), b({1 << 18});
+    const Tensor<float> view = a.reshape({1 << 9, 1 << 9});  // views cost nothing
+    CHECK(memory_stats().live == before.live + (2 << 20));
+    CHECK(memory_stats().reserved >= before.reserved + (2 << 20));
+  }
+  CHECK(memory_stats().live == before.live);
+  CHECK(memory_stats().peak == before.live + (2 << 20));
+  CHECK(memory_stats().reserved >= before.reserved + (2 << 20));  // kept for the next tensors
+  memory_release_cached();
+  CHECK(memory_stats().reserved == before.live);
+  memory_reset_peak();
+  CHECK(memory_stats().peak == before.live);
+}
+
+TEST_CASE("memory: a warm loop asks the system for nothing", "[core]") {
+  const auto step = [] {
+    for (Index n = 1000; n < 200000; n += 7777) {
+      const Tensor<float> a({n}), b({n, 2});
+    }
+  };
+  step();
+  const Index asked = memory_stats().system_allocations;
+  for (int i = 0; i < 10; ++i) step();
+  CHECK(memory_stats().system_allocations == asked);
+}
+
+TEST_CASE("memory: blocks are aligned and size classes waste at most an eighth", "[core]") {
+  for (const Index n : {1, 3, 17, 1000, 100003}) CHECK(std::uintptr_t(Tensor<std::uint8_t>({n}).data()) % 64 == 0);
+  for (std::size_t bytes = 1; bytes < (1u << 20); bytes += bytes / 7 + 1) {
+    const std::size_t rounded = detail::size_class(bytes);
+    CHECK((rounded >= bytes && rounded % 64 == 0 && rounded <= bytes + std::max<std::size_t>(bytes / 8, 64)));
+  }
+}
+
+TEST_CASE("memory: over the limit an allocation fails with the figures, and leaves everything as it was", "[core][errors]") {
+  const Index before = memory_stats().live;
+  memory_set_limit(before + (8 << 20));
+  CHECK_NOTHROW(Tensor<float>({1 << 20}));
+  CHECK_THROWS_WITH(Tensor<float>({4 << 20}), Catch::Contains("memory: 16 MiB more on cpu") &&
+                                                  Catch::Contains("limit") && Catch::Contains("smaller batch"));
+  CHECK_THROWS_AS(Tensor<float>({4 << 20}), DeviceError);
+  CHECK(memory_stats().live == before);
+  memory_set_limit(0);
+  CHECK_NOTHROW(Tensor<float>({4 << 20}));
+  CHECK(memory_stats().limit == 0);
+}
+
+TEST_CASE("memory: cached blocks make room before a limit is called reached", "[core]") {
+  { const Tensor<float> cached({4 << 20}); }
+  const Index before = memory_stats().live;
+  memory_set_limit(before + (12 << 20));
+  CHECK_NOTHROW(Tensor<float>({2 << 20}));
+  CHECK(memory_stats().reserved <= before + (12 << 20));
+  memory_set_limit(0);
+}
+
+TEST_CASE("memory: many threads take and give back at once", "[core]") {
+  const Index before = memory_stats().live;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([t] {
+      for (Index i = 1; i < 300; ++i) {
+        const Tensor<Index> x = Tensor<Index>::full({i * (t + 1)}, i);
+        if (x.data()[x.size() - 1] != i) std::abort();
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  CHECK(memory_stats().live == before);
+}
+
+#if !M3I_CUDA
+TEST_CASE("memory: a GPU tensor in a build without CUDA is refused", "[core][errors]") {
+  CHECK_THROWS_WITH(Tensor<float>({2}, Device::cuda()), Catch::Contains("cuda:0") && Catch::Contains("M3I_CUDA=ON"));
+  CHECK_THROWS_AS(Tensor<float>({0}, Device::cuda()), DeviceError);
+  CHECK_THROWS_AS(Tensor<float>({2}).to(Device::cuda()), DeviceError);
+}
+#endif
