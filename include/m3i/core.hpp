@@ -1,0 +1,14 @@
+#pragma once
+/// Errors, shapes, element types, devices, memory, tensors, random numbers, threads.
+
+#include "m3i/core/config.hpp"
+#include "m3i/core/cuda.hpp"
+#include "m3i/core/device.hpp"
+#include "m3i/core/dtype.hpp"
+#include "m3i/core/error.hpp"
+#include "m3i/core/memory.hpp"
+#include "m3i/core/parallel.hpp"
+#include "m3i/core/random.hpp"
+#include "m3i/core/shape.hpp"
+#include "m3i/core/tensor.hpp"
+#include "m3i/core/atomic_file.hpp"

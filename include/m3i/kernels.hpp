@@ -1,0 +1,11 @@
+#pragma once
+/// What runs on a device: skeletons, scalar math, matrix products and convolutions.
+
+#include "m3i/kernels/for_columns.hpp"
+#include "m3i/kernels/for_each.hpp"
+#include "m3i/kernels/for_rows.hpp"
+#include "m3i/kernels/gather.hpp"
+#include "m3i/kernels/math.hpp"
+#include "m3i/kernels/reduce.hpp"
+#include "m3i/kernels/team.hpp"
+#include "m3i/kernels/gemm.hpp"

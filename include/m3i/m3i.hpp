@@ -1,0 +1,14 @@
+#pragma once
+/// Everything, in reading order.
+
+#include "m3i/core.hpp"
+#include "m3i/kernels.hpp"
+#include "m3i/autodiff.hpp"
+#include "m3i/ops.hpp"
+#include "m3i/optim.hpp"
+#include "m3i/metrics.hpp"
+#include "m3i/version.hpp"
+
+#if __has_include(<nlohmann/json.hpp>)
+#include "m3i/io.hpp"
+#endif

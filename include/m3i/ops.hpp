@@ -1,0 +1,10 @@
+#pragma once
+/// Differentiable operations, forward and gradient side by side.
+
+#include "m3i/ops/pointwise.hpp"
+#include "m3i/ops/arithmetic.hpp"
+#include "m3i/ops/dropout.hpp"
+#include "m3i/ops/embedding.hpp"
+#include "m3i/ops/reduce.hpp"
+#include "m3i/ops/shape.hpp"
+#include "m3i/ops/loss.hpp"
