@@ -1,0 +1,135 @@
+#pragma once
+/// Intensities: statistics, scaling to [0, 1], windows, z-scores, and the check for volumes that carry no information.
+///
+/// Statistics are over the finite voxels. NaN and infinity stay what they are; check_intensities refuses them at the
+/// door. A constant volume becomes 0.
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "m3i/imaging/volume.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+struct IntensityStats {
+  Index count = 0, finite = 0;
+  double min = 0, max = 0, mean = 0, deviation = 0;  ///< of the finite voxels; the population's deviation
+};
+
+template <class T>
+IntensityStats intensity_stats(const Tensor<T>& voxels) {
+  IntensityStats s;
+  s.count = voxels.size();
+  double sum = 0;
+  for (const T v : voxels.span()) {
+    if (!std::isfinite(v)) continue;
+    const auto x = double(v);
+    if (s.finite == 0) s.min = s.max = x;
+    s.min = std::min(s.min, x);
+    s.max = std::max(s.max, x);
+    sum += x;
+    ++s.finite;
+  }
+  if (s.finite == 0) return s;
+  s.mean = sum / double(s.finite);
+  double squares = 0;
+  for (const T v : voxels.span())
+    if (std::isfinite(v)) squares += (double(v) - s.mean) * (double(v) - s.mean);
+  s.deviation = std::sqrt(squares / double(s.finite));
+  return s;
+}
+
+/// Throws FileError, naming the file and the first voxel, for a volume [I, J, K] with NaN or infinity or with one value.
+template <class T>
+void check_intensities(const Tensor<T>& voxels, const std::string& path) {
+  detail::require_volume("check_intensities", voxels);
+  const T* v = voxels.data();
+  const Index plane = voxels.shape()[1] * voxels.shape()[2], row = voxels.shape()[2];
+  bool constant = true;
+  for (Index i = 0; i < voxels.size(); ++i) {
+    require<FileError>(std::isfinite(v[i]), path, ": voxel (", i / plane, ", ", i % plane / row, ", ", i % row, ") is ",
+                       v[i], ", expected finite intensities; repair or leave out this volume");
+    constant = constant && v[i] == v[0];
+  }
+  require<FileError>(!constant, path, ": all ", voxels.size(), " voxels are ", v[0],
+                     ", expected an image; leave out this volume");
+}
+template <class T>
+void check_intensities(const Volume<T>& volume, const std::string& path) {
+  check_intensities(volume.voxels, path);
+}
+
+/// (v - low) / (high - low), or 0 where that interval is empty; clamped to [0, 1] if asked. NaN stays NaN.
+template <class T>
+Tensor<T> rescale(const Tensor<T>& voxels, double low, double high, bool clamp) {
+  if (!(high > low)) return Tensor<T>::zeros(voxels.shape());
+  Tensor<T> out(voxels.shape());
+  const T* from = voxels.span().data();
+  T* to = out.data();
+  for (Index i = 0; i < voxels.size(); ++i) {
+    const double x = (double(from[i]) - low) / (high - low);
+    to[i] = T(clamp ? (x < 0 ? 0 : x > 1 ? 1 : x) : x);
+  }
+  return out;
+}
+
+/// (v - min) / (max - min): all of the range, to [0, 1].
+template <class T>
+Tensor<T> minmax(const Tensor<T>& voxels) {
+  const IntensityStats s = intensity_stats(voxels);
+  return rescale(voxels, s.min, s.max, false);
+}
+
+/// Percentiles of the finite voxels, linear between order statistics: position percent / 100 * (n - 1).
+template <class T>
+std::vector<double> percentiles(const Tensor<T>& voxels, const std::vector<double>& percents) {
+  std::vector<T> values;
+  values.reserve(std::size_t(voxels.size()));
+  for (const T v : voxels.span())
+    if (std::isfinite(v)) values.push_back(v);
+  std::vector<double> out;
+  for (const double percent : percents) {
+    require<ConfigError>(percent >= 0 && percent <= 100, "percentile: ", percent, ", expected 0 to 100");
+    if (values.empty()) {
+      out.push_back(0);
+      continue;
+    }
+    const double position = percent / 100 * double(values.size() - 1), whole = std::floor(position);
+    const auto at = values.begin() + std::ptrdiff_t(whole);
+    std::nth_element(values.begin(), at, values.end());
+    const double low = double(*at);
+    const double high = at + 1 == values.end() ? low : double(*std::min_element(at + 1, values.end()));
+    out.push_back(low + (position - whole) * (high - low));
+  }
+  return out;
+}
+
+/// The two percentiles to 0 and 1, what lies outside clamped: a few extreme voxels no longer set the contrast.
+template <class T>
+Tensor<T> percentile_clip(const Tensor<T>& voxels, double low_percent = 0.5, double high_percent = 99.5) {
+  require<ConfigError>(low_percent < high_percent, "percentile_clip: from ", low_percent, " to ", high_percent,
+                       " percent, expected the lower one first");
+  const std::vector<double> range = percentiles(voxels, {low_percent, high_percent});
+  return rescale(voxels, range[0], range[1], true);
+}
+
+/// A CT window: center - width / 2 becomes 0, center + width / 2 becomes 1, in the volume's units (HU).
+template <class T>
+Tensor<T> window(const Tensor<T>& voxels, double center, double width) {
+  require<ConfigError>(std::isfinite(center) && std::isfinite(width) && width > 0, "window: center ", center, ", width ",
+                       width, ", expected a positive width");
+  return rescale(voxels, center - width / 2, center + width / 2, true);
+}
+
+/// (v - mean) / standard deviation.
+template <class T>
+Tensor<T> zscore(const Tensor<T>& voxels) {
+  const IntensityStats s = intensity_stats(voxels);
+  return rescale(voxels, s.mean, s.mean + s.deviation, false);
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
