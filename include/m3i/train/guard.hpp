@@ -1,0 +1,93 @@
+#pragma once
+/// The last line of a program: every exception becomes one message and an exit code.
+///
+///     int main(int argc, char** argv) {
+///       return m3i::run_program(argc, argv, [&] {
+///         CLI::App app("Pretrains a volume network on triplets.");
+///         ...
+///         m3i::parse_command_line<CLI::ParseError>(app, argc, argv);
+///         ...
+///         return 0;
+///       });
+///     }
+///
+/// Exit codes: 0 done; 1 something that is not the user's fault (out of memory, a bug); 2 wrong input or a wrong
+/// setting; 128 + signal after an interruption (`interrupt.hpp`).
+
+#include <concepts>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "m3i/core/error.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// The command line is wrong: the message is followed by a hint to --help.
+struct UsageError : ConfigError {
+  using ConfigError::ConfigError;
+};
+
+/// Leaves the program early and quietly, as --help and --version do.
+struct LeaveProgram {
+  int code = 0;
+};
+
+/// "pretrain" of "/usr/bin/pretrain".
+inline std::string program_name(int argc, char** argv) {
+  if (argc < 1 || argv == nullptr || argv[0] == nullptr || argv[0][0] == '\0') return "program";
+  const std::string_view path = argv[0];
+  return std::string(path.substr(path.rfind('/') + 1));  // npos + 1 is 0
+}
+
+/// Parses with a CLI11 app (ParseError is CLI::ParseError). Help and version are printed by the app and leave with 0;
+/// anything wrong is a UsageError.
+template <class ParseError, class App> void parse_command_line(App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const ParseError& error) {
+    if (error.get_exit_code() == 0) throw LeaveProgram{app.exit(error)};
+    fail<UsageError>(std::string_view(error.what()));
+  }
+}
+
+/// Runs `function()`, which returns an exit code or nothing, and returns the program's exit code. An error is one
+/// message on `out`: "pretrain: error: triplets.jsonl: no such file".
+template <class Function> int run_program(int argc, char** argv, Function&& function, std::FILE* out = stderr) {
+  const std::string name = program_name(argc, argv);
+  const auto report = [&](const char* what, const std::string& hint = "") {
+    std::fflush(stdout);  // keep the order when both go to one place
+    std::fprintf(out, "%s: error: %s\n%s", name.c_str(), what, hint.c_str());
+    std::fflush(out);
+  };
+  try {
+    if constexpr (std::is_void_v<std::invoke_result_t<Function>>) {
+      function();
+      return 0;
+    } else {
+      return function();
+    }
+  } catch (const LeaveProgram& leave) {
+    return leave.code;
+  } catch (const UsageError& error) {
+    report(error.what(), "Run \"" + name + " --help\" for the options.\n");
+    return 2;
+  } catch (const Error& error) {
+    report(error.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    report("out of memory; use a smaller image_size, batch_size or network, or checkpointing");
+  } catch (const std::exception& error) {
+    report(error.what());
+  } catch (...) {
+    report("unknown exception");
+  }
+  return 1;
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i

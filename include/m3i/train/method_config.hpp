@@ -1,0 +1,437 @@
+#pragma once
+/// Every setting of the Med3DInsight method, as one tree that all programs read: `MethodConfig`.
+///
+/// Defaults are the paper's values where it gives one (its section stands in the field's text) and ours where it does
+/// not ("ours"). The optimal-transport settings are numbered as in the description of mini-batch partial OT.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "m3i/core/shape.hpp"
+#include "m3i/train/config.hpp"
+#include "m3i/train/setting.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Settings that are one of a few words. In a namespace of their own, because the words are common ones.
+namespace choice {
+
+enum class Backbone { nnformer };
+inline auto enum_names(Backbone) { return std::array{"nnformer"}; }
+
+enum class Psat { full, no_positions, no_queries };
+inline auto enum_names(Psat) { return std::array{"full", "no_positions", "no_queries"}; }
+
+enum class Alignment { mpot, info_nce, none };
+inline auto enum_names(Alignment) { return std::array{"mpot", "info_nce", "none"}; }
+
+enum class Reconstruction { mean, printed, none };
+inline auto enum_names(Reconstruction) { return std::array{"mean", "printed", "none"}; }
+
+enum class CostScale { max, none };
+inline auto enum_names(CostScale) { return std::array{"max", "none"}; }
+
+enum class Solver { newton, dykstra };
+inline auto enum_names(Solver) { return std::array{"newton", "dykstra"}; }
+
+enum class Gradient { implicit, unrolled };
+inline auto enum_names(Gradient) { return std::array{"implicit", "unrolled"}; }
+
+enum class Divergence { kl, generalised, cross_entropy };
+inline auto enum_names(Divergence) { return std::array{"kl", "generalised", "cross_entropy"}; }
+
+enum class Metric { full, factor, diagonal };
+inline auto enum_names(Metric) { return std::array{"full", "factor", "diagonal"}; }
+
+enum class Optimizer { adam, adamw, sgd };
+inline auto enum_names(Optimizer) { return std::array{"adam", "adamw", "sgd"}; }
+
+enum class Schedule { none, cosine };
+inline auto enum_names(Schedule) { return std::array{"none", "cosine"}; }
+
+enum class LongCaptions { error, truncate, mean_of_chunks };
+inline auto enum_names(LongCaptions) { return std::array{"error", "truncate", "mean_of_chunks"}; }
+
+enum class Plane { coronal, sagittal, axial };
+inline auto enum_names(Plane) { return std::array{"coronal", "sagittal", "axial"}; }
+
+enum class SegmentationLoss { dice, dice_cross_entropy };
+inline auto enum_names(SegmentationLoss) { return std::array{"dice", "dice_cross_entropy"}; }
+
+enum class Preprocessing { resize, sliding_window };
+inline auto enum_names(Preprocessing) { return std::array{"resize", "sliding_window"}; }
+
+}  // namespace choice
+
+/// How a NIfTI file becomes the network's input, how slices are drawn, how subjects are split.
+struct DataConfig {
+  choice::Preprocessing preprocessing = choice::Preprocessing::resize;
+  double spacing_mm = 1;
+  double low_percentile = 0, high_percentile = 100;
+  double window_overlap = 0.5;
+  std::vector<choice::Plane> planes{choice::Plane::coronal, choice::Plane::sagittal, choice::Plane::axial};
+  Index slices_per_volume = 1;
+  double min_foreground = 0.1;
+  std::string prompt = "Describe the image in fewer than 100 words";
+  std::array<double, 3> split{7, 1, 2};
+  Index workers = 2;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("preprocessing", self.preprocessing,
+          "pad to a cube and scale to image_size, or crop windows of image_size (4.2, table 6g)");
+    field("spacing_mm", self.spacing_mm, "isotropic voxel size before padding, mm (4.2)", above(0));
+    field("low_percentile", self.low_percentile,
+          "intensity percentile that becomes 0 (4.2 says [0, 1]; ours: the minimum)", from_below(0, 100));
+    field("high_percentile", self.high_percentile, "intensity percentile that becomes 1 (ours: the maximum)",
+          above_upto(0, 100));
+    field("window_overlap", self.window_overlap, "overlap of neighbouring windows in sliding_window (ours)",
+          from_below(0, 1));
+    field("planes", self.planes, "planes that slices are drawn from (3.1)");
+    field("slices_per_volume", self.slices_per_volume, "slices drawn from each volume (3.1; table 6f: 1, 3, 5)",
+          at_least(1));
+    field("min_foreground", self.min_foreground, "a slice with a smaller fraction of foreground is drawn again (ours)",
+          from_below(0, 1));
+    field("prompt", self.prompt, "what a multimodal model is asked for each slice (3.1)");
+    field("split", self.split, "subjects for training : validation : test (4.2)", at_least(0));
+    field("workers", self.workers, "threads that read and preprocess volumes", between(1, 256));
+  }
+  void check(const ConfigCheck& check) const {
+    check(low_percentile < high_percentile, "low_percentile", "is ", low_percentile,
+          ", expected less than high_percentile ", high_percentile);
+    check(!planes.empty(), "planes", "is empty, expected at least one plane");
+    check(split[0] > 0, "split", "gives no subject to training; its first number must be above 0");
+  }
+};
+
+/// The volume encoder-decoder.
+struct NetworkConfig {
+  choice::Backbone backbone = choice::Backbone::nnformer;
+  Index image_size = 128;
+  Index in_channels = 1;
+  Index embedding = 96;
+  std::vector<Index> depths{2, 2, 2, 2};
+  std::vector<Index> heads{3, 6, 12, 24};
+  Index patch = 4;
+  std::vector<Index> windows{4, 4, 8, 4};
+  double drop_path = 0;
+  bool checkpointing = false;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("backbone", self.backbone, "architecture (4.1)");
+    field("image_size", self.image_size, "edge of the cubic input, voxels (4.2)", between(4, 1024));
+    field("in_channels", self.in_channels, "channels of the input volume", between(1, 64));
+    field("embedding", self.embedding, "channels after the patch embedding; doubled at each stage (published network)",
+          between(1, 4096));
+    field("depths", self.depths, "transformer blocks of each stage (published network)", between(1, 64));
+    field("heads", self.heads, "attention heads of each stage (published network)", between(1, 256));
+    field("patch", self.patch, "edge of a patch, voxels (published network, 'tumor')", between(1, 64));
+    field("windows", self.windows, "edge of an attention window of each stage, tokens (published network, 'tumor')",
+          between(1, 64));
+    field("drop_path", self.drop_path, "rate of stochastic depth in the last block, 0 in the first (ours)",
+          from_below(0, 1));
+    field("checkpointing", self.checkpointing,
+          "recompute activations in backward: less memory, about a third more time");
+  }
+  void check(const ConfigCheck& check) const {
+    check(!depths.empty(), "depths", "is empty, expected a number of blocks for each stage");
+    check(heads.size() == depths.size(), "heads", "has ", heads.size(), " stages, depths has ", depths.size());
+    check(windows.size() == depths.size(), "windows", "has ", windows.size(), " stages, depths has ", depths.size());
+    check(depths.size() <= 6, "depths", "has ", depths.size(), " stages, expected at most 6");
+    for (std::size_t i = 0; i < heads.size(); ++i)
+      check((embedding << i) % heads[i] == 0, "heads", "stage ", i, " has ", embedding << i, " channels, which ",
+            heads[i], " heads do not divide");
+    const Index coarsest = patch << (depths.size() - 1);
+    check(image_size >= coarsest, "image_size", "is ", image_size, ", expected at least ", coarsest, " (patch ", patch,
+          " and ", depths.size(), " stages)");
+  }
+};
+
+/// The plane-slice-aware transformer between volume tokens and the towers' space (3.3).
+struct PsatConfig {
+  choice::Psat mode = choice::Psat::full;
+  Index queries = 300, width = 512, depth = 1, heads = 8;
+  double mlp_ratio = 4;
+  Index bins = 128;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("mode", self.mode, "full; no_positions: queries only; no_queries: pooled feature and projection (table 6a)");
+    field("queries", self.queries, "learnable queries Q (4.1)", between(1, 65536));
+    field("width", self.width, "width of a query (4.1)", between(1, 65536));
+    field("depth", self.depth, "blocks (ours)", between(1, 64));
+    field("heads", self.heads, "attention heads (ours)", between(1, 256));
+    field("mlp_ratio", self.mlp_ratio, "hidden width of the MLP over width (ours)", above(0));
+    field("bins", self.bins, "slice positions J of each plane (3.3; number ours)", between(2, 65536));
+  }
+  void check(const ConfigCheck& check) const {
+    check(width % heads == 0, "heads", "is ", heads, ", which does not divide width ", width);
+  }
+};
+
+/// Optimiser and schedule.
+struct OptimizerConfig {
+  choice::Optimizer kind = choice::Optimizer::adam;
+  double learning_rate = 2e-5;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, momentum = 0.9, weight_decay = 0;
+  choice::Schedule schedule = choice::Schedule::none;
+  Index warmup_steps = 0;
+  double final_rate = 0;
+  double clip_norm = 0;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("kind", self.kind, "update rule (4.1: adam)");
+    field("learning_rate", self.learning_rate, "step size after warm-up (4.1: 2e-5 in pretraining)", above(0));
+    field("beta1", self.beta1, "decay of the mean of gradients (adam, adamw)", from_below(0, 1));
+    field("beta2", self.beta2, "decay of the mean of squared gradients (adam, adamw)", from_below(0, 1));
+    field("epsilon", self.epsilon, "added to the root of the mean square (adam, adamw)", above(0));
+    field("momentum", self.momentum, "momentum (sgd)", from_below(0, 1));
+    field("weight_decay", self.weight_decay, "weight decay: added to the gradient, or decoupled in adamw (ours)",
+          at_least(0));
+    field("schedule", self.schedule, "constant rate, or half a cosine to final_rate (ours: none)");
+    field("warmup_steps", self.warmup_steps, "steps of linear warm-up (ours)", at_least(0));
+    field("final_rate", self.final_rate, "last rate of the cosine, as a fraction of learning_rate (ours)",
+          between(0, 1));
+    field("clip_norm", self.clip_norm, "largest global norm of the gradient, 0 for no clipping (ours)", at_least(0));
+  }
+};
+
+/// Mini-batch partial optimal transport with a learned Mahalanobis metric (3.4.1, algorithm 1).
+struct MpotConfig {
+  double epsilon = 0.05, mass = 0.95;
+  choice::CostScale cost_scale = choice::CostScale::max;
+  bool l2_normalize = true;
+  choice::Solver solver = choice::Solver::newton;
+  choice::Gradient gradient = choice::Gradient::implicit;
+  Index max_sweeps = 5000;
+  double tolerance = 1e-12;
+  choice::Divergence loss = choice::Divergence::kl;
+  choice::Metric metric = choice::Metric::full;
+  Index metric_rank = 0;
+  double metric_floor = 0;
+  bool metric_trace = false;
+  std::optional<double> metric_learning_rate;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("epsilon", self.epsilon, "weight of the entropy (ours; not in the paper)", above(0));
+    field("mass", self.mass, "mass s that is transported, 1 for balanced transport (ours; not in the paper)",
+          above_upto(0, 1));
+    field("cost_scale", self.cost_scale, "divide each cost matrix by its maximum (ours)");
+    field("l2_normalize", self.l2_normalize, "divide embeddings by their norm before the cost (ours)");
+    field("solver", self.solver, "newton, or the iteration of Bregman projections that algorithm 1 names");
+    field("gradient", self.gradient, "implicit differentiation, or through the unrolled iteration (ours)");
+    field("max_sweeps", self.max_sweeps, "cap on sweeps: 5000 for newton's start, 1000 is usual for dykstra (ours)",
+          between(1, 10000000));
+    field("tolerance", self.tolerance, "largest violation of the constraints, as a fraction of mass (ours)", above(0));
+    field("loss", self.loss, "form of the divergence from the diagonal; they differ by constants (2)");
+    field("metric", self.metric, "full M, projected onto the semidefinite cone; M = L'L; or a diagonal (3.4.1: full)");
+    field("metric_rank", self.metric_rank, "rows of L in metric factor, 0 for the embeddings' width", at_least(0));
+    field("metric_floor", self.metric_floor, "smallest eigenvalue that the projection leaves", at_least(0));
+    field("metric_trace", self.metric_trace, "scale M to trace = width after each projection (ours)");
+    field("metric_learning_rate", self.metric_learning_rate, "learning rate of M, null for the network's (ours)",
+          above(0));
+  }
+  void check(const ConfigCheck& check) const {
+    check(gradient == choice::Gradient::implicit || solver == choice::Solver::dykstra, "gradient",
+          "unrolled needs solver dykstra: newton's path is not differentiated step by step");
+  }
+};
+
+/// The contrastive loss, which replaces optimal transport in table 6c.
+struct InfoNceConfig {
+  double temperature = 0.07;
+  bool learn_temperature = true;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("temperature", self.temperature, "first temperature (ours: CLIP's)", above(0));
+    field("learn_temperature", self.learn_temperature, "train the temperature (ours)");
+  }
+};
+
+/// The restoration loss (3.4.2) and the corruption of its input.
+struct ReconstructionConfig {
+  choice::Reconstruction kind = choice::Reconstruction::mean;
+  double weight = 1;
+  double mask_ratio = 0;
+  Index mask_patch = 8;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("kind", self.kind, "mean squared error (ours); printed: sum of norms as in (3); none (table 6b)");
+    field("weight", self.weight, "weight in the total loss (4: 1)", at_least(0));
+    field("mask_ratio", self.mask_ratio, "fraction of patches of the input set to 0 (ours: none; 0.75 is usual)",
+          from_below(0, 1));
+    field("mask_patch", self.mask_patch, "edge of a masked patch, voxels (ours)", at_least(1));
+  }
+};
+
+/// Pretraining on triplets (3.4, 4.1).
+struct PretrainConfig {
+  choice::Alignment alignment = choice::Alignment::mpot;
+  double alignment_weight = 1;
+  MpotConfig mpot;
+  InfoNceConfig info_nce;
+  ReconstructionConfig reconstruction;
+  OptimizerConfig optimizer;
+  Index epochs = 300, batch_size = 4, max_steps = 0;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("alignment", self.alignment, "loss between volume and slice, volume and text (3.4.1, table 6b, 6c)");
+    field("alignment_weight", self.alignment_weight, "weight in the total loss (4: 1)", at_least(0));
+    field("mpot", self.mpot, "partial optimal transport");
+    field("info_nce", self.info_nce, "contrastive loss");
+    field("reconstruction", self.reconstruction, "restoration of the volume (3.4.2)");
+    field("optimizer", self.optimizer, "optimiser of network, PSAT and metric");
+    field("epochs", self.epochs, "passes over the triplets (4.1)", at_least(1));
+    field("batch_size", self.batch_size, "triplets of a step and device (4.1)", between(1, 65536));
+    field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
+  }
+  void check(const ConfigCheck& check) const {
+    check(alignment == choice::Alignment::none || batch_size >= 2, "batch_size", "is ", batch_size,
+          ", expected at least 2: alignment compares the pairs of a batch (3.4.1)");
+    check(alignment != choice::Alignment::none || reconstruction.kind != choice::Reconstruction::none, "alignment",
+          "and reconstruction.kind are both none; nothing would be learned");
+  }
+};
+
+/// The 2-D image and text towers when they are trained from scratch, and their fine-tuning on slice-caption pairs
+/// (4.1). Towers that are loaded from a folder bring their own architecture.
+struct ClipConfig {
+  std::string pretrained;
+  Index image_size = 224, patch = 32, vision_width = 768, vision_layers = 12, vision_heads = 12;
+  Index context_length = 77, text_width = 512, text_layers = 12, text_heads = 8, embedding = 512;
+  choice::LongCaptions long_captions = choice::LongCaptions::mean_of_chunks;
+  OptimizerConfig optimizer{
+      .kind = choice::Optimizer::adamw, .learning_rate = 1e-5, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = 0.1};
+  double temperature = 0.07;
+  Index epochs = 10, batch_size = 32, max_steps = 0;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("pretrained", self.pretrained,
+          "folder with CLIP weights and vocabulary (4.1), empty for towers from scratch");
+    field("image_size", self.image_size, "edge of the input, pixels (CLIP ViT-B/32)", between(1, 4096));
+    field("patch", self.patch, "edge of a patch, pixels (ViT-B/32)", between(1, 1024));
+    field("vision_width", self.vision_width, "width of the image tower (ViT-B/32)", between(1, 65536));
+    field("vision_layers", self.vision_layers, "blocks of the image tower (ViT-B/32)", between(1, 128));
+    field("vision_heads", self.vision_heads, "attention heads of the image tower (ViT-B/32)", between(1, 256));
+    field("context_length", self.context_length, "tokens that the text tower reads (CLIP)", between(3, 65536));
+    field("text_width", self.text_width, "width of the text tower (CLIP)", between(1, 65536));
+    field("text_layers", self.text_layers, "blocks of the text tower (CLIP)", between(1, 128));
+    field("text_heads", self.text_heads, "attention heads of the text tower (CLIP)", between(1, 256));
+    field("embedding", self.embedding, "width of the shared space (CLIP)", between(1, 65536));
+    field("long_captions", self.long_captions, "what is done with a caption longer than context_length (ours)");
+    field("optimizer", self.optimizer, "optimiser of both towers (ours: CLIP's, with a small rate)");
+    field("temperature", self.temperature, "first temperature of towers from scratch (CLIP)", above(0));
+    field("epochs", self.epochs, "passes over the pairs (ours)", at_least(1));
+    field("batch_size", self.batch_size, "pairs of a step (ours)", between(2, 65536));
+    field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
+  }
+  void check(const ConfigCheck& check) const {
+    check(image_size % patch == 0, "patch", "is ", patch, ", which does not divide image_size ", image_size);
+    check(vision_width % vision_heads == 0, "vision_heads", "is ", vision_heads,
+          ", which does not divide vision_width ", vision_width);
+    check(text_width % text_heads == 0, "text_heads", "is ", text_heads, ", which does not divide text_width ",
+          text_width);
+  }
+};
+
+/// What segmentation and classification have in common (4.2).
+struct FinetuneConfig {
+  OptimizerConfig optimizer{.learning_rate = 1e-4};
+  Index epochs = 100, batch_size = 4, max_steps = 0;
+  Index freeze_epochs = 0, validate_every = 1;
+  double train_fraction = 1;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("optimizer", self.optimizer, "optimiser of network and head (ours)");
+    field("epochs", self.epochs, "passes over the training subjects (ours)", at_least(1));
+    field("batch_size", self.batch_size, "volumes of a step (ours)", between(1, 65536));
+    field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
+    field("freeze_epochs", self.freeze_epochs, "epochs in which only the head learns (ours)", at_least(0));
+    field("validate_every", self.validate_every, "epochs between validations; the best one is kept (ours)",
+          at_least(1));
+    field("train_fraction", self.train_fraction, "fraction of the training subjects used (figure 3c: 0.1, 0.2, 0.5, 1)",
+          above_upto(0, 1));
+  }
+};
+
+/// Segmentation (4.2.1): encoder and decoder from pretraining, a new head.
+struct SegmentationConfig {
+  FinetuneConfig training;
+  choice::SegmentationLoss loss = choice::SegmentationLoss::dice;
+  bool background = false;
+  double smooth = 1e-5;
+  bool deep_supervision = false;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("training", self.training, "optimisation");
+    field("loss", self.loss, "loss (4.2.1: dice)");
+    field("background", self.background, "let the background count as a class in the Dice loss (ours)");
+    field("smooth", self.smooth, "added to numerator and denominator of Dice (ours)", at_least(0));
+    field("deep_supervision", self.deep_supervision, "add the losses of the coarser outputs (ours)");
+  }
+};
+
+/// Classification (4.2.2): the pretrained encoder, pooled, and a linear head with cross-entropy.
+struct ClassificationConfig {
+  FinetuneConfig training;
+  double dropout = 0, label_smoothing = 0;
+  bool balance = false;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("training", self.training, "optimisation");
+    field("dropout", self.dropout, "dropout before the head (ours)", from_below(0, 1));
+    field("label_smoothing", self.label_smoothing, "weight of the uniform distribution in the target (ours)",
+          from_below(0, 1));
+    field("balance", self.balance, "draw every class equally often (ours)");
+  }
+};
+
+/// Seed, device, logs and checkpoints: the same for every program.
+struct RunConfig {
+  std::uint64_t seed = 0;
+  std::string device = "cpu";
+  Index threads = 0;
+  Index log_every = 1, save_every = 100, keep = 3, max_bad_steps = 10;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("seed", self.seed, "seed of every random number; the same seed gives the same bits");
+    field("device", self.device, "cpu, cuda:0, ... or emulated");
+    field("threads", self.threads, "threads of the CPU, 0 for all", between(0, 4096));
+    field("log_every", self.log_every, "steps between two lines of the log", at_least(1));
+    field("save_every", self.save_every, "steps between two checkpoints", at_least(1));
+    field("keep", self.keep, "checkpoints that are kept; the oldest is removed", at_least(1));
+    field("max_bad_steps", self.max_bad_steps, "stop after this many steps in a row with a non-finite loss (ours)",
+          at_least(1));
+  }
+};
+
+/// The whole method. All programs read the same file, each its own sections.
+struct MethodConfig {
+  std::string about;
+  RunConfig run;
+  DataConfig data;
+  NetworkConfig network;
+  PsatConfig psat;
+  ClipConfig clip;
+  PretrainConfig pretrain;
+  SegmentationConfig segmentation;
+  ClassificationConfig classification;
+
+  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+    field("about", self.about, "free text: what this file is for");
+    field("run", self.run, "seed, device, logs, checkpoints");
+    field("data", self.data, "volumes, slices, splits (3.1, 4.1, 4.2)");
+    field("network", self.network, "volume encoder-decoder (3.2, 4.1)");
+    field("psat", self.psat, "plane-slice-aware transformer (3.3)");
+    field("clip", self.clip, "image and text towers (3.2, 4.1)");
+    field("pretrain", self.pretrain, "pretraining on triplets (3.4, 4.1)");
+    field("segmentation", self.segmentation, "fine-tuning for segmentation (4.2.1)");
+    field("classification", self.classification, "fine-tuning for classification (4.2.2)");
+  }
+};
+
+}  // namespace M3I_ABI
+}  // namespace m3i
