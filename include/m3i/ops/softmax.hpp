@@ -1,0 +1,187 @@
+#pragma once
+/// softmax, log_softmax and logsumexp along any axis.
+
+#include "m3i/autodiff/record.hpp"
+#include "m3i/kernels/for_rows.hpp"
+#include "m3i/kernels/math.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+namespace detail {
+
+/// Rows of a tensor along one axis: row r is element(r, 0), element(r, 1), ... `inner` apart. With `contiguous` the
+/// distance is known to be 1, and loops over a row become vector loads.
+template <bool contiguous>
+struct AxisRows {
+  Index n, inner;
+  M3I_HD Index start(Index row) const {
+    if constexpr (contiguous) return row * n;
+    else return row / inner * n * inner + row % inner;
+  }
+  M3I_HD Index step() const {
+    if constexpr (contiguous) return 1;
+    else return inner;
+  }
+};
+
+/// What is subtracted before exp: the largest value, or 0 where that is infinite (inf - inf has no value).
+template <class A>
+M3I_HD inline A exp_shift(A top) {
+  return top - top == 0 ? top : A(0);
+}
+
+template <class T, bool contiguous>
+struct SoftmaxRow {
+  using A = accumulate_t<T>;
+  AxisRows<contiguous> rows;
+  const T* x;
+  T* y;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index n = rows.n, step = rows.step();
+    const T* in = x + rows.start(row);
+    T* out = y + rows.start(row);
+    const A shift = exp_shift(team.max(n, [=](Index i) { return A(in[i * step]); }));
+    if constexpr (std::is_same_v<A, T>) {  // an exponential is kept in the output until the sum is known
+      const A mass = team.sum(n, [=](Index i) { return out[i * step] = math::exp(in[i * step] - shift); });
+      const A scale = 1 / mass;
+      team.each(n, [=](Index i) { out[i * step] *= scale; });
+    } else {  // small types would round it twice
+      const A scale = 1 / team.sum(n, [=](Index i) { return math::exp(A(in[i * step]) - shift); });
+      team.each(n, [=](Index i) { out[i * step] = T(math::exp(A(in[i * step]) - shift) * scale); });
+    }
+  }
+};
+template <class T, bool contiguous>
+struct SoftmaxRowGrad {
+  using A = accumulate_t<T>;
+  AxisRows<contiguous> rows;
+  const T *y, *dy;
+  T* dx;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index n = rows.n, step = rows.step(), start = rows.start(row);
+    const T *p = y + start, *g = dy + start;
+    T* out = dx + start;
+    const A dot = team.sum(n, [=](Index i) { return A(p[i * step]) * A(g[i * step]); });
+    team.each(n, [=](Index i) { out[i * step] = T(A(out[i * step]) + A(p[i * step]) * (A(g[i * step]) - dot)); });
+  }
+};
+
+/// log sum exp of a row, written once (`reduced`) or subtracted from each element.
+template <class T, bool contiguous, bool reduced>
+struct LogSumExpRow {
+  using A = accumulate_t<T>;
+  AxisRows<contiguous> rows;
+  const T* x;
+  T* y;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index n = rows.n, step = rows.step(), start = rows.start(row);
+    const T* in = x + start;
+    const A shift = exp_shift(team.max(n, [=](Index i) { return A(in[i * step]); }));
+    const A total = shift + math::log(team.sum(n, [=](Index i) { return math::exp(A(in[i * step]) - shift); }));
+    if constexpr (reduced) {
+      T* out = y + row;
+      team.each(1, [=](Index) { *out = T(total); });
+    } else {
+      T* out = y + start;
+      team.each(n, [=](Index i) { out[i * step] = T(A(in[i * step]) - total); });
+    }
+  }
+};
+template <class T, bool contiguous>
+struct LogSoftmaxRowGrad {
+  using A = accumulate_t<T>;
+  AxisRows<contiguous> rows;
+  const T *y, *dy;
+  T* dx;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index n = rows.n, step = rows.step(), start = rows.start(row);
+    const T *log_p = y + start, *g = dy + start;
+    T* out = dx + start;
+    const A total = team.sum(n, [=](Index i) { return A(g[i * step]); });
+    team.each(n, [=](Index i) {
+      out[i * step] = T(A(out[i * step]) + A(g[i * step]) - math::exp(A(log_p[i * step])) * total);
+    });
+  }
+};
+template <class T, bool contiguous>
+struct LogSumExpRowGrad {
+  using A = accumulate_t<T>;
+  AxisRows<contiguous> rows;
+  const T *x, *y, *dy;
+  T* dx;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index n = rows.n, step = rows.step(), start = rows.start(row);
+    const T* in = x + start;
+    T* out = dx + start;
+    const A total = exp_shift(A(y[row])), g = A(dy[row]);
+    team.each(n, [=](Index i) { out[i * step] = T(A(out[i * step]) + g * math::exp(A(in[i * step]) - total)); });
+  }
+};
+
+/// How a tensor falls into rows along an axis.
+struct AxisSplit {
+  Index rows, n, inner;
+};
+inline AxisSplit axis_split(const char* name, int axis, const Shape& shape) {
+  require(shape.rank() > 0 && shape.size() > 0, name, ": needs a non-empty axis, got ", shape);
+  const int a = normal_axis(name, axis, shape);
+  return {shape.size() / shape[a], shape[a], shape.slice(a + 1, shape.rank()).size()};
+}
+/// Runs Functor<T, contiguous>{rows, pointers...} on each row.
+template <template <class, bool> class Functor, class T, class... Pointers>
+void run_along_axis(Device device, const AxisSplit& s, Pointers... pointers) {
+  if (s.inner == 1) for_rows(device, s.rows, Functor<T, true>{{s.n, 1}, pointers...}, s.n);
+  else for_rows(device, s.rows, Functor<T, false>{{s.n, s.inner}, pointers...}, s.n);
+}
+template <class T, bool contiguous>
+using LogSoftmaxRow = LogSumExpRow<T, contiguous, false>;
+template <class T, bool contiguous>
+using ReducedLogSumExpRow = LogSumExpRow<T, contiguous, true>;
+
+}  // namespace detail
+
+/// softmax: y = exp(x) / sum(exp(x)) along an axis. Gradient: x; keeps y. A row of -infinity gives NaN.
+template <class T>
+Var<T> softmax(const Var<T>& x, int axis = -1) {
+  const auto split = detail::axis_split("softmax", axis, x.shape());
+  const Tensor<T> y(x.shape(), x.device());
+  detail::run_along_axis<detail::SoftmaxRow, T>(x.device(), split, x.data(), y.data());
+  return record<T>("softmax", y, {x}, [x, y, split](const Tensor<T>& dy) {
+    detail::run_along_axis<detail::SoftmaxRowGrad, T>(dy.device(), split, y.data(), dy.data(), x.grad().data());
+  });
+}
+
+/// log_softmax: y = x - log(sum(exp(x))) along an axis. Gradient: x; keeps y.
+template <class T>
+Var<T> log_softmax(const Var<T>& x, int axis = -1) {
+  const auto split = detail::axis_split("log_softmax", axis, x.shape());
+  const Tensor<T> y(x.shape(), x.device());
+  detail::run_along_axis<detail::LogSoftmaxRow, T>(x.device(), split, x.data(), y.data());
+  return record<T>("log_softmax", y, {x}, [x, y, split](const Tensor<T>& dy) {
+    detail::run_along_axis<detail::LogSoftmaxRowGrad, T>(dy.device(), split, y.data(), dy.data(), x.grad().data());
+  });
+}
+
+/// log(sum(exp(x))) along an axis, which is dropped or kept with extent 1. Gradient: x. -infinity for a row of
+/// -infinity (its gradient is 0), infinity if the row has one.
+template <class T>
+Var<T> logsumexp(const Var<T>& x, int axis = -1, bool keep = false) {
+  const auto split = detail::axis_split("logsumexp", axis, x.shape());
+  const int a = normal_axis("logsumexp", axis, x.shape());
+  Shape shape = x.shape().slice(0, a);
+  if (keep) shape.push_back(1);
+  for (int i = a + 1; i < x.rank(); ++i) shape.push_back(x.shape()[i]);
+  const Tensor<T> y(shape, x.device());
+  detail::run_along_axis<detail::ReducedLogSumExpRow, T>(x.device(), split, x.data(), y.data());
+  return record<T>("logsumexp", y, {x}, [x, y, split](const Tensor<T>& dy) {
+    detail::run_along_axis<detail::LogSumExpRowGrad, T>(dy.device(), split, x.data(), y.data(), dy.data(), x.grad().data());
+  });
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
