@@ -89,7 +89,7 @@ void include_label(VoxelBox& box, const Tensor<L>& labels, L label) {
     }
 }
 
-/// The surface of the voxels that hold a label, cut out of `box`: those with a neighbour (of six) that does not hold it.
+/// The surface of the voxels that hold a label, cut out of `box`: those with one of six neighbours that does not.
 /// Outside the grid counts as background.
 template <class L>
 Tensor<std::uint8_t> surface_in_box(const Tensor<L>& labels, L label, const VoxelBox& box) {
