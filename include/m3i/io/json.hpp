@@ -111,7 +111,9 @@ inline std::string json_text(const Json& value, const std::string& where, int in
   }
 }
 
-inline void write_json(const std::string& path, const Json& value) { write_file(path, json_text(value, path, 2) + "\n"); }
+inline void write_json(const std::string& path, const Json& value) {
+  write_file(path, json_text(value, path, 2) + "\n");
+}
 
 /// Every place where two values differ, as "model.depth: 4 here, 6 there".
 inline std::vector<std::string> json_differences(const Json& here, const Json& there, const std::string& at = "") {

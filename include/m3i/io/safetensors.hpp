@@ -238,7 +238,8 @@ class SafeTensors {
     for (Index i = 0; i < n; ++i, in += sizeof(From)) {
       if constexpr (std::is_same_v<From, bool>) {  // a byte that is neither 0 nor 1 is not a bool in C++
         const auto byte = static_cast<unsigned char>(*in);
-        require<FileError>(byte <= 1, path(), ": tensor \"", excerpt(name), "\": BOOL element ", i, " is ", unsigned(byte));
+        require<FileError>(byte <= 1, path(), ": tensor \"", excerpt(name), "\": BOOL element ", i, " is ",
+                           unsigned(byte));
         out[i] = T(byte);
       } else {
         From value;
