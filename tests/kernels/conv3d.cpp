@@ -1,0 +1,115 @@
+#include "catch.hpp"
+
+#include "m3i/kernels/conv3d.hpp"
+#include "m3i/testing.hpp"
+
+using namespace m3i;
+using testing::relative_difference;
+using testing::wave;
+
+namespace {
+
+struct Case {
+  const char* name;
+  Shape x, w;
+  Conv3dSpec spec;
+};
+
+const std::vector<Case> cases = {
+    {"one voxel", {1, 1, 1, 1, 1}, {1, 1, 1, 1, 1}, {}},
+    {"1x1x1", {2, 3, 4, 5, 6}, {7, 1, 1, 1, 6}, {}},
+    {"3x3x3 same", {2, 5, 4, 7, 3}, {5, 3, 3, 3, 3}, {.padding = {1, 1, 1}}},
+    {"one input channel", {1, 9, 8, 7, 1}, {4, 3, 3, 3, 1}, {.padding = {1, 1, 1}}},
+    {"stride = kernel", {2, 8, 4, 6, 3}, {5, 4, 2, 3, 3}, {.stride = {4, 2, 3}}},
+    {"stride = kernel, voxels left over", {1, 9, 5, 8, 3}, {5, 4, 2, 3, 3}, {.stride = {4, 2, 3}}},
+    {"stride > kernel", {1, 9, 7, 8, 2}, {3, 2, 1, 2, 2}, {.stride = {3, 2, 4}}},
+    {"strided, padded, uneven", {2, 7, 9, 6, 2}, {3, 3, 2, 3, 2}, {.stride = {2, 3, 1}, .padding = {1, 0, 2}}},
+    {"dilated", {1, 9, 8, 11, 2}, {3, 3, 2, 3, 2}, {.stride = {1, 2, 3}, .padding = {2, 1, 0}, .dilation = {2, 3, 2}}},
+    {"padding beyond the kernel", {1, 3, 2, 2, 2}, {3, 2, 2, 2, 2}, {.padding = {3, 2, 4}}},
+    {"groups", {2, 5, 4, 3, 6}, {9, 3, 2, 1, 2}, {.stride = {1, 2, 1}, .padding = {1, 0, 0}, .groups = 3}},
+    {"depthwise", {2, 6, 5, 7, 9}, {9, 3, 3, 3, 1}, {.stride = {2, 1, 1}, .padding = {1, 1, 1}, .groups = 9}},
+    {"depthwise with two outputs a channel", {1, 4, 5, 3, 4}, {8, 3, 3, 3, 1}, {.padding = {1, 1, 1}, .groups = 4}},
+    {"several tiles and tap parts", {1, 12, 11, 13, 40}, {20, 3, 3, 3, 40}, {.padding = {1, 1, 1}}},
+    {"several column parts", {1, 3, 3, 3, 24}, {200, 3, 3, 3, 24}, {.padding = {1, 1, 1}}},
+};
+
+template <class T>
+struct Results {
+  Tensor<T> y, dx, dw;
+};
+
+/// Result and both gradients, added to what is there already.
+template <class T>
+Results<T> run(const Case& c, Device device) {
+  const auto values = [&](const Shape& shape, int which) { return cast<T>(wave<float>(shape, which)).to(device); };
+  const Tensor<T> x = values(c.x, 0), w = values(c.w, 1), bias = values({c.w[0]}, 2);
+  Results<T> r;
+  r.y = conv3d_forward(x, w, bias, c.spec);
+  const Tensor<T> dy = values(r.y.shape(), 3);
+  r.dx = values(c.x, 4);
+  r.dw = values(c.w, 5);
+  conv3d_input_grad(dy, w, r.dx, c.spec);
+  conv3d_weight_grad(x, dy, r.dw, c.spec);
+  return r;
+}
+
+template <class A, class B>
+double worst(const Results<A>& a, const Results<B>& b) {
+  return std::max({relative_difference(a.y, b.y), relative_difference(a.dx, b.dx), relative_difference(a.dw, b.dw)});
+}
+
+}  // namespace
+
+TEST_CASE("conv3d: the host's products agree with the definition", "[kernels]") {
+  for (const Case& c : cases) {
+    CAPTURE(c.name);
+    const auto direct = run<double>(c, Device::emulated());
+    CHECK(worst(run<double>(c, Device::cpu()), direct) < 1e-13);
+    CHECK(worst(run<float>(c, Device::cpu()), direct) < 1e-5);
+  }
+}
+
+TEST_CASE("conv3d: half and bf16 are summed in float", "[kernels]") {
+  for (const Case& c : {cases[2], cases[7], cases[11]}) {
+    CAPTURE(c.name);
+    CHECK(worst(run<m3i::half>(c, Device::cpu()), run<m3i::half>(c, Device::emulated())) < 1e-3);
+    CHECK(worst(run<bf16>(c, Device::cpu()), run<bf16>(c, Device::emulated())) < 8e-3);
+  }
+}
+
+TEST_CASE("conv3d: a hand-computed sum", "[kernels]") {
+  // x = 1 2 3 along W, w = 10 1: y = x0 * 10 + x1
+  const auto x = Tensor<double>::from({1, 2, 3}, {1, 1, 1, 3, 1}), w = Tensor<double>::from({10, 1}, {1, 1, 1, 2, 1});
+  CHECK(conv3d_forward(x, w, Tensor<double>::from({0.5}, {1}), {}).to_vector() == std::vector<double>{12.5, 23.5});
+}
+
+TEST_CASE("conv3d: the same bits for any number of threads", "[kernels]") {
+  const int before = thread_count();
+  for (const Case& c : cases) {
+    set_thread_count(1);
+    const auto one = run<float>(c, Device::cpu());
+    set_thread_count(3);
+    const auto three = run<float>(c, Device::cpu());
+    CAPTURE(c.name);
+    CHECK(one.y.to_vector() == three.y.to_vector());
+    CHECK(one.dx.to_vector() == three.dx.to_vector());
+    CHECK(one.dw.to_vector() == three.dw.to_vector());
+  }
+  set_thread_count(before);
+}
+
+TEST_CASE("conv3d: an empty batch gives an empty result", "[kernels]") {
+  const Tensor<float> y = conv3d_forward(Tensor<float>({0, 4, 4, 4, 2}), wave<float>({3, 3, 3, 3, 2}), {}, {});
+  CHECK(y.shape() == Shape{0, 2, 2, 2, 3});
+}
+
+TEST_CASE("conv3d: refuses shapes that do not fit, with both sides", "[kernels][errors]") {
+  const Tensor<float> x({1, 4, 4, 4, 3}), w({2, 3, 3, 3, 3}), none;
+  CHECK_THROWS_WITH(conv3d_forward(x, Tensor<float>({2, 3, 3, 3, 2}), none, {}),
+                    Catch::Contains("conv3d") && Catch::Contains("3 channels") && Catch::Contains("[2, 3, 3, 3, 2]"));
+  CHECK_THROWS_WITH(conv3d_forward(x, w, none, {.dilation = {1, 2, 1}}), Catch::Contains("does not fit"));
+  CHECK_THROWS_WITH(conv3d_forward(x, w, none, {.stride = {1, 1, 0}}), Catch::Contains("stride 0"));
+  CHECK_THROWS_WITH(conv3d_forward(x, w, Tensor<float>({3}), {}), Catch::Contains("bias [3]"));
+  CHECK_THROWS_WITH(conv3d_forward(x.reshape({4, 4, 4, 3}), w, none, {}), Catch::Contains("[4, 4, 4, 3]"));
+  CHECK_THROWS_AS(conv3d_input_grad(x, w, x, {}), ShapeError);
+}
