@@ -9,3 +9,6 @@
 #include "m3i/kernels/reduce.hpp"
 #include "m3i/kernels/team.hpp"
 #include "m3i/kernels/gemm.hpp"
+#include "m3i/kernels/conv3d.hpp"
+#include "m3i/kernels/conv3d_direct.hpp"
+#include "m3i/kernels/conv3d_host.hpp"

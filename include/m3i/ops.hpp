@@ -8,3 +8,6 @@
 #include "m3i/ops/reduce.hpp"
 #include "m3i/ops/shape.hpp"
 #include "m3i/ops/loss.hpp"
+#include "m3i/ops/norm.hpp"
+#include "m3i/ops/norm_channels.hpp"
+#include "m3i/ops/softmax.hpp"

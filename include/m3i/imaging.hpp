@@ -1,0 +1,20 @@
+#pragma once
+/// Medical volumes: files, geometry, resampling, slices, phantoms.
+
+#include "m3i/imaging/affine.hpp"
+#include "m3i/imaging/files.hpp"
+#include "m3i/imaging/geometry.hpp"
+#include "m3i/imaging/gzip.hpp"
+#include "m3i/imaging/intensity.hpp"
+#include "m3i/imaging/nifti.hpp"
+#include "m3i/imaging/nifti_header.hpp"
+#include "m3i/imaging/nifti_write.hpp"
+#include "m3i/imaging/overlay.hpp"
+#include "m3i/imaging/phantom.hpp"
+#include "m3i/imaging/phantom_anatomy.hpp"
+#include "m3i/imaging/png.hpp"
+#include "m3i/imaging/preprocess.hpp"
+#include "m3i/imaging/resample.hpp"
+#include "m3i/imaging/slices.hpp"
+#include "m3i/imaging/solids.hpp"
+#include "m3i/imaging/volume.hpp"

@@ -1,0 +1,110 @@
+#include "../catch.hpp"
+#include "m3i/autodiff.hpp"
+#include "m3i/ops/arithmetic.hpp"
+#include "m3i/ops/dropout.hpp"
+#include "m3i/ops/pointwise.hpp"
+#include "m3i/ops/reduce.hpp"
+#include "m3i/testing.hpp"
+
+using namespace m3i;
+
+namespace {
+/// A square whose slope is wrong by 1 %: gradcheck must say so.
+struct WrongSquare {
+  static constexpr const char* name = "wrong_square";
+  template <class A> M3I_HD A value(A x) const { return x * x; }
+  template <class A> M3I_HD A slope(A x) const { return A(2.02) * x; }
+};
+}  // namespace
+
+TEST_CASE("gradcheck catches a deliberately wrong gradient", "[autodiff]") {
+  const auto x = testing::wave<double>({5, 7});
+  const auto wrong = gradcheck([](const auto& v) { return pointwise<WrongSquare>(v[0]); }, {x});
+  INFO(wrong.text());
+  CHECK(wrong.worst > 5e-3);
+  CHECK(gradcheck([](const auto& v) { return square(v[0]); }, {x}).worst < 1e-6);
+}
+
+TEST_CASE("gradcheck catches a gradient that is forgotten or not a number", "[autodiff]") {
+  const auto x = testing::wave<double>({4});
+  CHECK(gradcheck([](const auto& v) { return v[0] + detach(square(v[0])); }, {x}).worst > 0.1);
+  struct NanSlope {
+    static constexpr const char* name = "nan_slope";
+    static double value(double v) { return v; }
+    static double slope(double) { return NAN; }
+  };
+  CHECK_FALSE(gradcheck([](const auto& v) { return pointwise<NanSlope>(v[0]); }, {x}).worst < 1e-6);
+}
+
+TEST_CASE("a value used twice collects both gradients", "[autodiff]") {
+  const Var<double> x(Tensor<double>::from({3.0}, {1}), true);
+  backward(sum(x * x + 2.0 * x));
+  CHECK(x.grad().item() == Approx(8.0));
+}
+
+TEST_CASE("a second backward through the same values is refused", "[autodiff]") {
+  const Var<double> x(Tensor<double>::from({3.0}, {1}), true);
+  const auto y = sum(x * x);
+  backward(y);
+  CHECK_THROWS_WITH(backward(y), Catch::Contains("backward") && Catch::Contains("again"));
+  CHECK_THROWS_WITH(backward(x * x * Var<double>(Tensor<double>::zeros({3}))), Catch::Contains("one element"));
+}
+
+TEST_CASE("backward frees what it has used", "[autodiff]") {
+  const Var<double> x(testing::wave<double>({1000}), true);
+  const Index before = memory_stats().live;
+  {
+    const auto y = sum(exp(exp(exp(x) * 1e-3)));
+    backward(y);
+    CHECK(memory_stats().live <= before + 8192 + 64 * 4);  // the gradient of x, and scalars
+  }
+  x.clear_grad();
+  CHECK(memory_stats().live == before);
+}
+
+TEST_CASE("nothing is recorded under NoGrad or without a parameter", "[autodiff]") {
+  const Var<double> x(testing::wave<double>({10}), true);
+  {
+    NoGrad guard;
+    CHECK_FALSE(exp(x).needs_grad());
+  }
+  CHECK(exp(x).needs_grad());
+  CHECK_FALSE(exp(Var<double>(testing::wave<double>({10}))).needs_grad());
+}
+
+TEST_CASE("checkpointing gives the same values and gradients with less memory", "[autodiff]") {
+  const auto deep = [](const Var<double>& v) {
+    Var<double> y = v;
+    for (int i = 0; i < 10; ++i) y = silu(y * 1.1);
+    return y;
+  };
+  const Var<double> a(testing::wave<double>({10000}), true), b(testing::wave<double>({10000}), true);
+  const auto plain = sum(deep(a));
+  const Index kept = memory_stats().live;
+  const auto saved = sum(checkpoint(deep, b));
+  CHECK(memory_stats().live - kept < 10000 * 8 * 3);
+  CHECK(plain.value().item() == saved.value().item());
+  backward(plain);
+  backward(saved);
+  CHECK(a.grad().to_vector() == b.grad().to_vector());
+}
+
+TEST_CASE("checkpointing replays dropout", "[autodiff]") {
+  const auto run = [](bool checkpointed) {
+    Random random(5);
+    const Var<double> x(testing::wave<double>({1000}), true);
+    const auto f = [&random](const Var<double>& v) { return square(dropout(v, 0.5, random)); };
+    const auto y = checkpointed ? checkpoint(f, x, &random) : f(x);
+    backward(sum(y));
+    return std::pair(x.grad().to_vector(), random.next);
+  };
+  CHECK(run(true) == run(false));
+}
+
+TEST_CASE("a parameter inside a checkpoint is trained though its input needs no gradient", "[autodiff]") {
+  const Var<double> x(testing::wave<double>({10})), w(Tensor<double>::full({1}, 2.0), true);
+  backward(sum(checkpoint([w](const Var<double>& v) { return v * w; }, x)));
+  double total = 0;
+  for (const double v : x.value().to_vector()) total += v;
+  CHECK(w.grad().item() == Approx(total));
+}

@@ -1,0 +1,95 @@
+#pragma once
+/// Golden cases are discovered: every safetensors file below $M3I_GOLDENS is looked at, and what its metadata names is
+/// built and compared. A kind that nothing here builds is listed as skipped, never passed in silence.
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "m3i/io/safetensors.hpp"
+#include "m3i/testing.hpp"
+
+namespace goldens {
+
+using namespace m3i;
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+inline std::string root() {
+  const char* given = std::getenv("M3I_GOLDENS");
+  return given && *given ? given : M3I_GOLDENS_DEFAULT;
+}
+inline bool present() { return fs::is_directory(root()); }
+
+/// What a comparison found. `worst` is relative to the largest absolute value of the expected array.
+struct Comparison {
+  std::string name;
+  double worst = 0, tolerance = 0;
+  bool ok() const { return worst <= tolerance; }
+  std::string text() const { return m3i::text(name, ": relative difference ", worst, ", tolerance ", tolerance); }
+};
+
+/// Changes one digit of an expected value: the harness must then fail. Off by default.
+struct Sabotage {
+  bool on = false;
+  template <class T>
+  void apply(const Tensor<T>& expected) const {
+    if (on && expected.size() > 0) {
+      double largest = 0;
+      for (const T v : expected.span()) largest = std::max(largest, std::abs(double(v)));
+      expected.span()[std::size_t(expected.size() / 2)] += T(1e-3 * std::max(largest, 1e-6));
+    }
+  }
+};
+
+/// Compares results with the arrays of one file, collecting every comparison.
+template <class T>
+class Comparer {
+ public:
+  Comparer(const SafeTensors& file, std::string name, Sabotage sabotage) : file_(file), name_(std::move(name)), sabotage_(sabotage) {}
+
+  void check(const std::string& key, const Tensor<T>& actual) {
+    Tensor<double> expected = file_.tensor<double>(key).clone();
+    sabotage_.apply(expected);
+    const Tensor<double> got = cast<double>(actual);
+    if (expected.shape() != got.shape()) {
+      results.push_back({text(name_, " ", key, ": shape ", got.shape(), " against ", expected.shape()), INFINITY, 0});
+      return;
+    }
+    results.push_back({text(name_, " ", key, sizeof(T) == 4 ? " (float)" : " (double)"),
+                       testing::relative_difference(got, expected), tolerance(key)});
+  }
+  double tolerance(const std::string& key) const {
+    if (sizeof(T) == 4) return 2e-4;
+    return file_.entry(key).dtype == "F32" ? 1e-7 : 1e-9;
+  }
+  std::vector<Comparison> results;
+
+ private:
+  const SafeTensors& file_;
+  std::string name_;
+  Sabotage sabotage_;
+};
+
+/// All safetensors files below the root, in order.
+inline std::vector<std::string> files() {
+  std::vector<std::string> found;
+  for (const auto& entry : fs::recursive_directory_iterator(root()))
+    if (entry.path().extension() == ".safetensors") found.push_back(entry.path().string());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+/// A tensor of a reference file, made a leaf that needs a gradient.
+template <class T>
+Var<T> leaf(const SafeTensors& file, const std::string& key) {
+  return Var<T>(file.tensor<T>(key), true);
+}
+
+}  // namespace goldens

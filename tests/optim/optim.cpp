@@ -1,0 +1,77 @@
+#include "../catch.hpp"
+#include "m3i/optim.hpp"
+#include "m3i/ops/pointwise.hpp"
+#include "m3i/ops/reduce.hpp"
+#include "m3i/testing.hpp"
+
+using namespace m3i;
+
+namespace {
+/// Minimises sum (x - 3)^2 and returns the largest distance left.
+template <class T, class Optimizer>
+double minimise(Optimizer& optimizer, const Var<T>& x, int steps) {
+  for (int i = 0; i < steps; ++i) {
+    x.clear_grad();
+    backward(sum(square(x - 3)));
+    optimizer.step();
+  }
+  double worst = 0;
+  for (const T v : x.value().to_vector()) worst = std::max(worst, std::abs(double(accumulate_t<T>(v)) - 3));
+  return worst;
+}
+}  // namespace
+
+TEST_CASE("optimisers find the minimum of a quadratic", "[optim]") {
+  const Var<double> a(testing::wave<double>({7}), true), b(testing::wave<double>({7}), true);
+  Sgd<double> sgd({a}, {.lr = 0.05, .momentum = 0.9});
+  CHECK(minimise(sgd, a, 300) < 1e-4);
+  Adam<double> adam({b}, {.lr = 0.1});
+  CHECK(minimise(adam, b, 600) < 1e-3);
+}
+
+TEST_CASE("half and bf16 parameters train through float master weights", "[optim]") {
+  // Steps of 1e-4 are far below half a unit in the last place at 2 (bf16: 2^-8): only a master copy adds them up.
+  const Var<bf16> x(Tensor<bf16>::full({4}, bf16(2.0f)), true);
+  Adam<bf16> adam({x}, {.lr = 1e-3});
+  CHECK(minimise(adam, x, 2000) < 0.05);
+}
+
+TEST_CASE("optimisers give the same on the emulated device", "[optim]") {
+  const Var<double> a(testing::wave<double>({300}), true);
+  const Var<double> b(testing::wave<double>({300}, 0, Device::emulated()), true);
+  Adam<double> on_host({a}, {.lr = 0.1, .amsgrad = true}), emulated({b}, {.lr = 0.1, .amsgrad = true});
+  minimise(on_host, a, 5);
+  minimise(emulated, b, 5);
+  CHECK(testing::relative_difference(b.value(), a.value()) < 1e-14);
+}
+
+TEST_CASE("clipping scales the global norm and reports the norm before", "[optim]") {
+  const Var<double> a(Tensor<double>::zeros({2}), true), b(Tensor<double>::zeros({1}), true);
+  a.grad().copy_from(Tensor<double>::from({3.0, 0.0}, {2}));
+  b.grad().copy_from(Tensor<double>::from({4.0}, {1}));
+  CHECK(clip_gradients<double>({a, b}, 1.0) == Approx(5.0));
+  CHECK(gradient_norm<double>({a, b}) == Approx(1.0).epsilon(1e-5));
+  CHECK(clip_gradients<double>({a, b}, 10.0) == Approx(1.0).epsilon(1e-5));
+  CHECK_THROWS_WITH(clip_gradients<double>({a}, 0.0), Catch::Contains("clip_gradients"));
+}
+
+TEST_CASE("schedules warm up, decay and stay at their floor", "[optim]") {
+  const Schedule s{ScheduleKind::cosine, 1.0, 0.1, 10, 110};
+  CHECK(s(0) == Approx(0.1));
+  CHECK(s(9) == Approx(1.0));
+  CHECK(s(60) == Approx(0.55));
+  CHECK(s(110) == Approx(0.1));
+  CHECK(s(100000) == Approx(0.1));
+  CHECK(Schedule{}(12345) == Approx(1e-3));
+}
+
+TEST_CASE("an exponential moving average lags behind and can be exchanged with the weights", "[optim]") {
+  const Var<double> w(Tensor<double>::zeros({1}), true);
+  Ema<double> ema({w}, 0.5);
+  w.value().copy_from(Tensor<double>::from({1.0}, {1}));
+  ema.update();
+  ema.swap();
+  CHECK(w.value().item() == Approx(0.5));
+  ema.swap();
+  CHECK(w.value().item() == Approx(1.0));
+}
