@@ -31,13 +31,20 @@
 
 #define M3I_RESTRICT __restrict__
 
+// Unrolls the loop that follows; the two compilers spell it differently.
+#define M3I_PRAGMA(text) _Pragma(#text)
+#if defined(__CUDACC__) || defined(__clang__)
+#define M3I_UNROLL(n) M3I_PRAGMA(unroll n)
+#else
+#define M3I_UNROLL(n) M3I_PRAGMA(GCC unroll n)
+#endif
+
 // Vector loops. `omp simd` needs -fopenmp-simd, which the CMake target exports together with M3I_OPENMP_SIMD; without
 // it the loops are merely slower. Device code is not vectorised.
 #if defined(__CUDA_ARCH__) || !(defined(_OPENMP) || defined(M3I_OPENMP_SIMD))
 #define M3I_SIMD
 #define M3I_SIMD_REDUCE(operation, variable)
 #else
-#define M3I_PRAGMA(text) _Pragma(#text)
 #define M3I_SIMD M3I_PRAGMA(omp simd)
 #define M3I_SIMD_REDUCE(operation, variable) M3I_PRAGMA(omp simd reduction(operation : variable))
 #endif

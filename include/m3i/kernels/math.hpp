@@ -53,7 +53,7 @@ M3I_HD inline Reduced<T> reduce(T x) {
   const T n_real = shifted - L::to_integer;
   const T r = (x - n_real * L::ln2_high) - n_real * L::ln2_low;
   T p = 0;
-#pragma GCC unroll 16
+  M3I_UNROLL(16)
   for (int k = L::exp_terms; k >= 1; --k) p = (p + 1) * (r / T(k));  // e^r - 1 = r (1 + r/2 (1 + r/3 (...)))
   const Int half = n >> 1;
   return {p, std::bit_cast<T>((half + L::bias) << L::mantissa), std::bit_cast<T>((n - half + L::bias) << L::mantissa)};
@@ -115,7 +115,7 @@ M3I_HD inline T log(T x) {
   const T m = std::bit_cast<T>((bits & ((Int(1) << L::mantissa) - 1)) + offset);
   const T s = (m - 1) / (m + 1), s2 = s * s;  // log m = 2 artanh s
   T p = 0;
-#pragma GCC unroll 16
+  M3I_UNROLL(16)
   for (int k = L::log_terms; k >= 1; --k) p = (p + 1 / T(2 * k + 1)) * s2;
   const T n = T(exponent - (small ? L::upscale_log2 : 0));
   const T f = m - 1;  // exact; s = f - s f, so that the leading term f carries no rounding of its own
