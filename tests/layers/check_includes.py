@@ -44,8 +44,9 @@ ALLOWED = [
     (r"regex$|CLI/|catch2/|benchmark/|nifti", r"nowhere"),
 ]
 
-# A body names the header that declares it, which includes it in turn at its end: the one loop that is meant.
-BODY = re.compile(r"(m3i/kernels/\w+)_(eigen|cublas|cudnn)\.hpp")
+# A part (gemm_eigen.hpp, nifti_write.hpp) names its head (gemm.hpp, nifti.hpp), which may include it in turn at its
+# end: the one loop that is meant.
+PART = re.compile(r"(m3i/\w+/[a-z0-9_]+)_[a-z0-9]+\.hpp")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -72,7 +73,7 @@ def breaches(root):
         for number, quote, target in includes_of(path):
             where = f"{name}:{number}: includes {target}"
             if target.startswith("m3i/"):
-                if not ((body := BODY.fullmatch(name)) and target == f"{body.group(1)}.hpp"):
+                if not ((part := PART.fullmatch(name)) and target == f"{part.group(1)}.hpp"):
                     graph[name].append(target)
                 if quote != '"':
                     yield f'{where}; own headers are written "m3i/..."'

@@ -31,9 +31,10 @@
 
 #define M3I_RESTRICT __restrict__
 
-// Unrolls the loop that follows; the two compilers spell it differently.
+// Unrolls the loop that follows; compilers spell it differently. (nvcc's front end says that it does not know GCC's
+// form, but hands it on; the CMake target turns that warning off.)
 #define M3I_PRAGMA(text) _Pragma(#text)
-#if defined(__CUDACC__) || defined(__clang__)
+#if defined(__CUDA_ARCH__) || defined(__clang__)
 #define M3I_UNROLL(n) M3I_PRAGMA(unroll n)
 #else
 #define M3I_UNROLL(n) M3I_PRAGMA(GCC unroll n)
@@ -47,4 +48,13 @@
 #else
 #define M3I_SIMD M3I_PRAGMA(omp simd)
 #define M3I_SIMD_REDUCE(operation, variable) M3I_PRAGMA(omp simd reduction(operation : variable))
+#endif
+
+// Bytes of a vector register, for the few loops that are blocked by hand.
+#if defined(__AVX512F__)
+#define M3I_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define M3I_VECTOR_BYTES 32
+#else
+#define M3I_VECTOR_BYTES 16
 #endif
