@@ -1,0 +1,71 @@
+#include "../catch.hpp"
+#include "m3i/ops/arithmetic.hpp"
+#include "m3i/ops/reduce.hpp"
+#include "m3i/testing.hpp"
+
+using namespace m3i;
+
+namespace {
+void good(const testing::OpReport& report) {
+  INFO(report.text());
+  CHECK(report.gradient < 1e-6);
+  CHECK(report.single < 1e-5);
+  CHECK(report.emulated < 1e-13);
+  CHECK(report.cuda < 1e-12);
+}
+const std::vector<std::vector<Shape>> pairs{
+    {{3, 5}, {3, 5}}, {{3, 5}, {5}}, {{5}, {3, 5}}, {{2, 1, 4, 1}, {3, 1, 5}}, {{}, {2, 3}}, {{4, 1}, {4, 300}},
+    {{2, 3, 4}, {2, 1, 4}}, {{1}, {1}}, {{0, 3}, {3}}, {{2, 3, 1, 1, 2}, {3, 4, 5, 2}}, {{700, 3}, {3}}};
+}  // namespace
+
+TEST_CASE("arithmetic: every broadcast gives right values and gradients on every device", "[ops]") {
+  good(testing::check_shapes([](const auto& v) { return v[0] + v[1]; }, pairs));
+  good(testing::check_shapes([](const auto& v) { return v[0] - v[1]; }, pairs));
+  good(testing::check_shapes([](const auto& v) { return v[0] * v[1]; }, pairs));
+  good(testing::check_shapes([](const auto& v) { return v[0] / (v[1] + 3.0); }, pairs));
+  good(testing::check_op([](const auto& x) { return -(2.0 - x) * 3.0 / 4.0 + (1.0 + x - 2.0); }, {{1}, {3, 5}}));
+}
+
+TEST_CASE("arithmetic: values follow NumPy's rule", "[ops]") {
+  const Var<double> a(Tensor<double>::from({1, 2, 3}, {3, 1})), b(Tensor<double>::from({10, 20}, {2}));
+  CHECK((a + b).value().to_vector() == std::vector<double>{11, 21, 12, 22, 13, 23});
+  CHECK((a + b).shape() == Shape{3, 2});
+}
+
+TEST_CASE("arithmetic: shapes that do not broadcast are refused with both shapes", "[ops][errors]") {
+  const Var<float> a(Tensor<float>::zeros({2, 3})), b(Tensor<float>::zeros({2, 4}));
+  CHECK_THROWS_WITH(a * b, Catch::Contains("multiply") && Catch::Contains("[2, 3]") && Catch::Contains("[2, 4]"));
+  CHECK_THROWS_AS(a + Var<float>(), ShapeError);
+}
+
+TEST_CASE("reduce: sums, means and maxima over any axis", "[ops]") {
+  const std::vector<Shape> shapes{{2, 3}, {2, 3, 4}, {4, 5, 1}, {1, 1}, {3, 257}, {2, 4096}};
+  good(testing::check_op([](const auto& x) { return sum(x); }, shapes));
+  good(testing::check_op([](const auto& x) { return mean(x); }, shapes));
+  good(testing::check_op([](const auto& x) { return sum(x, 0); }, shapes));
+  good(testing::check_op([](const auto& x) { return mean(x, -1, true); }, shapes));
+  good(testing::check_op([](const auto& x) { return max(x, 1); }, shapes));
+  const Var<double> x(Tensor<double>::from({1, 5, 5, 2}, {2, 2}), true);
+  const auto top = max(x, 1);
+  CHECK(top.value().to_vector() == std::vector<double>{5, 5});
+  CHECK_THROWS_WITH(sum(x, 2), Catch::Contains("axis 2"));
+  CHECK_THROWS_AS(mean(Var<double>(Tensor<double>::zeros({0}))), ShapeError);
+  CHECK(sum(Var<double>(Tensor<double>::zeros({0}))).value().item() == 0);
+}
+
+TEST_CASE("reduce: the same bits for any number of threads", "[ops]") {
+  const auto x = testing::wave<float>({37, 4096});
+  const int before = thread_count();
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 2, 3}) {
+    set_thread_count(threads);
+    const Var<float> v(x, true), w(testing::wave<float>({4096}), true);
+    const auto y = sum(v * w);
+    backward(y);
+    results.push_back(w.grad().to_vector());
+    results.back().push_back(y.value().item());
+  }
+  set_thread_count(before);
+  CHECK(results[0] == results[1]);
+  CHECK(results[0] == results[2]);
+}
