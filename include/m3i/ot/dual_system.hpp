@@ -107,10 +107,10 @@ class DualSystem {
     for (Index i = 0; i < n; ++i) {
       const double* row = plan + i * m_;
       double* packed = free_plan_.data() + next * free_cols_;
-      double inside = 0, outside = 0;  // what row i sends to free columns, and to the others
+      double outside = 0;  // what row i sends to columns that are not free
       for (Index j = 0, k = 0; j < m_; ++j) {
         if (k < free_cols_ && col_ids_[std::size_t(k)] == j) {
-          inside += packed[k++] = row[j];
+          packed[k++] = row[j];
         } else {
           outside += row[j];
         }
