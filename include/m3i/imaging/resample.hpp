@@ -64,27 +64,29 @@ inline void check_extent(const char* operation, const std::array<double, 3>& ext
           " in all; is the voxel size in the header right?");
 }
 
-/// Along the three axes at once: a row of the input is blended from four, then read between its voxels.
+/// Along the three axes at once: a row of the input is blended from four, then read between its voxels. Sums are in
+/// double: in float the weights would not add up to 1, and a constant volume would not stay constant.
 template <class T>
 Tensor<T> resample_linear(const Tensor<T>& voxels, const std::array<AxisTable, 3>& t) {
   const Index n1 = voxels.shape()[1], n2 = voxels.shape()[2];
   Tensor<T> out({t[0].size(), t[1].size(), t[2].size()});
   const T* in = voxels.data();
   parallel_for(t[0].size(), [&](Index i) {
-    std::vector<T> row(static_cast<std::size_t>(n2));
+    std::vector<double> row(static_cast<std::size_t>(n2));
     const auto ii = std::size_t(i);
     for (std::size_t j = 0; j < std::size_t(t[1].size()); ++j) {
       const T* a = in + (t[0].low[ii] * n1 + t[1].low[j]) * n2;
       const T* b = in + (t[0].low[ii] * n1 + t[1].high[j]) * n2;
       const T* c = in + (t[0].high[ii] * n1 + t[1].low[j]) * n2;
       const T* d = in + (t[0].high[ii] * n1 + t[1].high[j]) * n2;
-      const T wa = T(t[0].weight_low[ii] * t[1].weight_low[j]), wb = T(t[0].weight_low[ii] * t[1].weight_high[j]);
-      const T wc = T(t[0].weight_high[ii] * t[1].weight_low[j]), wd = T(t[0].weight_high[ii] * t[1].weight_high[j]);
-      T* r = row.data();
-      M3I_SIMD for (Index k = 0; k < n2; ++k) r[k] = wa * a[k] + wb * b[k] + wc * c[k] + wd * d[k];
+      const double wa = t[0].weight_low[ii] * t[1].weight_low[j], wb = t[0].weight_low[ii] * t[1].weight_high[j];
+      const double wc = t[0].weight_high[ii] * t[1].weight_low[j], wd = t[0].weight_high[ii] * t[1].weight_high[j];
+      double* r = row.data();
+      M3I_SIMD for (Index k = 0; k < n2; ++k)
+        r[k] = wa * double(a[k]) + wb * double(b[k]) + wc * double(c[k]) + wd * double(d[k]);
       T* to = out.data() + (i * t[1].size() + Index(j)) * t[2].size();
       for (std::size_t k = 0; k < std::size_t(t[2].size()); ++k)
-        to[k] = T(t[2].weight_low[k]) * r[t[2].low[k]] + T(t[2].weight_high[k]) * r[t[2].high[k]];
+        to[k] = T(t[2].weight_low[k] * r[t[2].low[k]] + t[2].weight_high[k] * r[t[2].high[k]]);
     }
   });
   return out;
