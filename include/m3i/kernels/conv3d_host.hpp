@@ -35,9 +35,13 @@ struct GatherSum {
   Index group_result() const { return result_channels / groups; }
   /// Whether results in walking order are neighbours in memory.
   bool dense() const {
-    for (const GatherAxis& a : axis)
-      if (a.spacing != 1 || a.count != a.volume) return false;
-    return true;
+    return std::all_of(axis, axis + 3, [](const GatherAxis& a) { return a.spacing == 1 && a.count == a.volume; });
+  }
+  /// Whether each result gathers the one source voxel of its own number: then the source is the matrix.
+  bool in_place() const {
+    return std::all_of(axis, axis + 3, [](const GatherAxis& a) {
+      return a.step == 1 && a.count == a.extent && a.offsets.size() == 1 && a.offsets[0] == 0;
+    });
   }
 };
 
@@ -90,21 +94,40 @@ void copy_or_zero(const T* M3I_RESTRICT from, T* M3I_RESTRICT to, Index n) {
   }
 }
 
-/// Rows of the implicit matrix: `rows` result voxels from `first` on, taps [tap, last) of one group, into `out`.
+/// `count` voxels of one line at one tap into every `depth`-th place of `out`: 0 before `inside` and from `outside` on.
+template <class T>
+void gather_line(const T* M3I_RESTRICT line, Index start, Index distance, T* M3I_RESTRICT out, Index depth, Index channels,
+                 Index count, Index inside, Index outside) {
+  for (Index r = 0; r < inside; ++r) copy_or_zero<T>(nullptr, out + r * depth, channels);
+  if (channels == 1) {
+    for (Index r = inside; r < outside; ++r) out[r * depth] = line[start + r * distance];
+  } else {
+    for (Index r = inside; r < outside; ++r) copy_or_zero(line + start + r * distance, out + r * depth, channels);
+  }
+  for (Index r = outside; r < count; ++r) copy_or_zero<T>(nullptr, out + r * depth, channels);
+}
+
+/// Rows of the implicit matrix: `rows` result voxels from `first` on, taps [tap, last) of one group, into `out`. Voxels
+/// of one line share all but their last position, so a line is laid out tap by tap.
 template <class T>
 void gather_tile(const GatherSum<T>& s, Index group, Index first, Index rows, Index tap, Index last, T* out) {
-  const Index channels = s.group_source(), row_taps = Index(s.axis[2].offsets.size()),
-              plane_taps = Index(s.axis[1].offsets.size());
-  VoxelWalk<T> v(s, first);
-  for (Index r = 0; r < rows; ++r, v.next())
-    for (Index t = tap; t < last;) {
-      const Index row = t / row_taps, stop = std::min(last, (row + 1) * row_taps);
+  const Index channels = s.group_source(), depth = (last - tap) * channels;
+  const Index row_taps = Index(s.axis[2].offsets.size()), plane_taps = Index(s.axis[1].offsets.size());
+  const Index step = s.axis[2].step, extent = s.axis[2].extent;
+  for (Index r = 0; r < rows;) {
+    const VoxelWalk<T> v(s, first + r);
+    const Index count = std::min(rows - r, s.axis[2].count - v.q[2]);
+    for (Index t = tap; t < last; ++t) {
+      const Index row = t / row_taps, start = v.q[2] * step + s.axis[2].offsets[std::size_t(t % row_taps)];
       const T* line = v.source_row(v.position(0, row / plane_taps), v.position(1, row % plane_taps));
-      for (; t < stop; ++t, out += channels) {
-        const Index p = line ? v.position(2, t - row * row_taps) : -1;
-        copy_or_zero(p < 0 ? nullptr : line + p * s.source_channels + group * channels, out, channels);
-      }
+      // 0 <= start + r * step < extent
+      const Index inside = line ? std::clamp<Index>((step - 1 - start) / step, 0, count) : count;
+      const Index outside = line ? std::clamp<Index>((extent - start + step - 1) / step, inside, count) : count;
+      gather_line(line, start * s.source_channels + group * channels, step * s.source_channels,
+                  out + r * depth + (t - tap) * channels, depth, channels, count, inside, outside);
     }
+    r += count;
+  }
 }
 
 /// Sizes of the tiles, from the sizes of the problem alone.
@@ -140,13 +163,13 @@ template <class T>
 void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* bias, bool keep) {
   const GatherPlan plan(s);
   const Index channels = s.group_source(), all_taps = s.taps(), voxels = s.voxels();
-  const bool dense = s.dense();
+  const bool dense = s.dense(), in_place = s.in_place();
   parallel_for(s.groups * plan.tiles * plan.col_parts, [&](Index task) {
     const Index part = task % plan.col_parts, tile = task / plan.col_parts % plan.tiles;
     const Index group = task / plan.col_parts / plan.tiles, first = tile * plan.rows;
     const Index rows = std::min(plan.rows, voxels - first), col = part * plan.cols;
     const Index cols = std::min(plan.cols, s.group_result() - col), channel = group * s.group_result() + col;
-    const Tensor<T> matrix({rows, plan.taps * channels}), scattered({dense ? 0 : rows, cols});
+    const Tensor<T> matrix({in_place ? 0 : rows, plan.taps * channels}), scattered({dense ? 0 : rows, cols});
     T* const out = dense ? s.result + first * s.result_channels + channel : scattered.data();
     GemmProblem<T> p{false, w.transposed, rows, s.group_result(), all_taps * channels, T(1), matrix.data(), 0,
                      w.w + group * w.group_stride, w.ld, dense && keep ? T(1) : T(0), out,
@@ -155,10 +178,10 @@ void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* 
     p.c = out;
     for (Index tap = 0; tap < all_taps; tap += plan.taps) {
       const Index last = std::min(all_taps, tap + plan.taps);
-      gather_tile(s, group, first, rows, tap, last, matrix.data());
       GemmProblem<T> step = p.depth(tap * channels, (last - tap) * channels);
-      step.a = matrix.data();
-      step.lda = step.k;
+      if (!in_place) gather_tile(s, group, first, rows, tap, last, matrix.data());
+      step.a = in_place ? s.source + first * s.source_channels + group * channels : matrix.data();
+      step.lda = in_place ? s.source_channels : step.k;
       gemm_serial(step);
       p.beta = 1;
       p.bias = nullptr;
