@@ -21,7 +21,8 @@ struct Inner {
   double rate = 0.5;
   std::vector<Index> depths{2, 2};
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("rate", self.rate, "a rate", above_upto(0, 1));
     field("depths", self.depths, "blocks", at_least(1));
   }
@@ -39,7 +40,8 @@ struct Sample {
   std::vector<Fruit> fruits{Fruit::apple};
   Inner inner;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("count", self.count, "how many", at_least(1));
     field("seed", self.seed, "a seed");
     field("fast", self.fast, "quick or not");

@@ -33,7 +33,8 @@ struct Outcome {
   std::string text;
 };
 
-template <class Function> Outcome run(Function function) {
+template <class Function>
+Outcome run(Function function) {
   std::string name = "/usr/bin/pretrain";
   char* argv[] = {name.data(), nullptr};
   std::FILE* out = std::tmpfile();

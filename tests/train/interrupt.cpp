@@ -14,7 +14,8 @@ volatile std::sig_atomic_t outer_calls = 0;
 void outer(int) { outer_calls = outer_calls + 1; }
 
 /// Runs `function` in a child process without its stderr and returns how it left.
-template <class Function> int child(Function function) {
+template <class Function>
+int child(Function function) {
   const pid_t id = fork();
   if (id == 0) {
     close(STDERR_FILENO);
