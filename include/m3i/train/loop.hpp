@@ -1,0 +1,188 @@
+#pragma once
+/// The loop around a training step: log, progress, checkpoints, Ctrl-C, resuming, and steps that go wrong.
+///
+///     TrainingRun<float> run("out", config, "nnformer 128", total_steps);
+///     run.add_module("model/", network);
+///     run.add_trainer("network", trainer);
+///     run.start(resume);
+///     return run.loop([&](Index step, OrderedJson& record) { ...; return loss; });
+///
+/// Resuming gives the same bits as never having stopped, as long as a step depends on its number and on what was added
+/// here alone.
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "m3i/io/checkpoint.hpp"
+#include "m3i/train/build.hpp"
+#include "m3i/train/interrupt.hpp"
+#include "m3i/train/log.hpp"
+#include "m3i/train/progress.hpp"
+#include "m3i/train/weights.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Seconds since the last call.
+class Stopwatch {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+template <class T>
+class TrainingRun {
+ public:
+  /// `folder` gets config.json, log.jsonl and checkpoints/. `network` says in words what is trained: a checkpoint of
+  /// something else is refused.
+  TrainingRun(std::string folder, const MethodConfig& config, std::string network, Index total_steps, std::string name)
+      : folder_(std::move(folder)), config_(config), total_(total_steps), name_(std::move(name)),
+        checkpoints_(folder_ + "/checkpoints", config.run.keep) {
+    state_.network = std::move(network);
+    state_.seed = config.run.seed;
+    state_.config = Json::parse(config_text(config));
+  }
+
+  template <class Module>
+  void add_module(const std::string& prefix, const Module& module) {
+    for (auto& slot : state_slots<T>(module, prefix)) slots_.push_back(std::move(slot));
+    sources_.push_back([prefix, module] { return state_arrays<T>(module, prefix); });
+  }
+  /// The optimiser's moments and step count. It must outlive the run.
+  void add_trainer(const std::string& name, Trainer<T>& trainer) {
+    const std::string prefix = "optimizer/" + name + "/";
+    for (const auto& [key, tensor] : trainer.state())
+      slots_.push_back({prefix + key, tensor.shape(), Layout::same, [tensor = tensor](const Tensor<T>& v) { tensor.copy_from(v); }});
+    sources_.push_back([prefix, &trainer] {
+      std::vector<NamedArray> arrays;
+      for (const auto& [key, tensor] : trainer.state()) arrays.emplace_back(prefix + key, tensor);
+      return arrays;
+    });
+    trainers_.emplace_back(name, &trainer);
+  }
+  /// A note that must be equal when the run is resumed, such as a checksum of the data.
+  void add_note(const std::string& key, const std::string& value) { state_.notes[key] = value; }
+
+  /// Prepares the folder. With `resume`, continues from the newest checkpoint; without, a folder that holds a run is
+  /// refused, so that nothing is overwritten.
+  void start(bool resume) {
+    if (resume && !checkpoints_.empty()) {
+      restore();
+    } else {
+      require<ConfigError>(checkpoints_.empty(), folder_, ": holds a run already (", checkpoints_.steps().size(),
+                           " checkpoints); use --resume to continue it, or another folder");
+      if (resume) std::filesystem::remove(log_path());  // killed before its first checkpoint: start again
+    }
+    log_.emplace(resume ? Log::resume(log_path(), first_) : Log::create(log_path()));
+    AtomicFile file(folder_ + "/config.json");
+    file.write(config_text(config_));
+    file.commit();
+  }
+
+  Index first_step() const { return first_; }
+  std::string log_path() const { return folder_ + "/log.jsonl"; }
+  /// Time that the current step waited for data, for the log and the progress line.
+  void add_wait(double seconds) { waited_ += seconds; }
+
+  /// Calls step(number, record) until all steps are done or Ctrl-C; it returns the loss, or NaN after having left
+  /// everything unchanged. Returns the program's exit code: 0, or 130 after Ctrl-C.
+  template <class Step>
+  int loop(const Step& step) {
+    Interrupt interrupt;
+    Progress progress(name_, total_, {.done = first_});
+    Stopwatch watch;
+    Index bad = 0;
+    for (Index i = first_; i < total_; ++i) {
+      OrderedJson record{{"step", i + 1}};
+      waited_ = 0;
+      const double loss = step(i, record);
+      bad = std::isfinite(loss) ? 0 : bad + 1;
+      record["data_wait"] = waited_;
+      record["seconds"] = watch.lap();
+      progress.add_wait(waited_);
+      if (i % config_.run.log_every == 0 || i + 1 == total_ || bad > 0) log_->write(record);
+      if (bad >= config_.run.max_bad_steps)
+        fail<NumericError>(name_, ": the loss was not finite in ", bad, " steps in a row (until step ", i + 1,
+                           "); those steps were skipped and ", last_saved(), " is the last good state; lower the learning rate",
+                           " or set optimizer.clip_norm");
+      progress.update(i + 1, note(loss));
+      const bool stop = interrupt.requested(), last = i + 1 == total_;
+      if (stop || last || (i + 1) % config_.run.save_every == 0) {
+        if (bad == 0 || stop) save(i + 1);
+      }
+      if (stop && !last) {
+        progress.say(text(name_, ": stopped after step ", i + 1, "; continue with --resume"));
+        return interrupt.exit_code();
+      }
+    }
+    progress.finish();
+    return 0;
+  }
+
+ private:
+  static std::string note(double loss) {
+    char words[32];
+    std::snprintf(words, sizeof words, "loss %.4f", loss);
+    return words;
+  }
+  std::string last_saved() const {
+    return checkpoints_.empty() ? "the start (no checkpoint was written yet)" : checkpoints_.path(checkpoints_.steps().front());
+  }
+  void save(Index step) {
+    state_.step = step;
+    for (const auto& [name, trainer] : trainers_) state_.counters["optimizer." + name] = trainer->steps();
+    std::vector<NamedArray> arrays;
+    for (const auto& source : sources_)
+      for (auto& array : source()) arrays.push_back(std::move(array));
+    checkpoints_.save(std::move(arrays), state_);
+  }
+  void restore() {
+    std::vector<std::string> skipped;
+    const Checkpoint checkpoint = checkpoints_.latest(true, &skipped);
+    for (const auto& message : skipped) std::fprintf(stderr, "%s: skipped: %s\n", name_.c_str(), message.c_str());
+    require_same_network(checkpoint, "", slots_, state_);
+    require_same_run(checkpoint);
+    load_state(*checkpoint.file, slots_);
+    for (const auto& [name, trainer] : trainers_) {
+      const auto at = checkpoint.state.counters.find("optimizer." + name);
+      trainer->set_steps(at == checkpoint.state.counters.end() ? checkpoint.state.step : at->second);
+    }
+    first_ = checkpoint.state.step;
+  }
+  /// Other data or another seed would give a mixture of two runs.
+  void require_same_run(const Checkpoint& checkpoint) const {
+    require<ConfigError>(checkpoint.state.seed == state_.seed, checkpoint.path(), ": was made with run.seed ", checkpoint.state.seed,
+                         ", this run has ", state_.seed, "; resume with the same seed, or use another folder");
+    for (const auto& [key, value] : state_.notes) {
+      const auto at = checkpoint.state.notes.find(key);
+      require<ConfigError>(at != checkpoint.state.notes.end() && at->second == value, checkpoint.path(), ": was made with another ",
+                           key, "; resume with the same data, or use another folder");
+    }
+  }
+
+  std::string folder_;
+  MethodConfig config_;
+  Index total_, first_ = 0;
+  std::string name_;
+  CheckpointFolder checkpoints_;
+  TrainingState state_;
+  std::vector<StateSlot<T>> slots_;
+  std::vector<std::function<std::vector<NamedArray>()>> sources_;
+  std::vector<std::pair<std::string, Trainer<T>*>> trainers_;
+  std::optional<Log> log_;
+  double waited_ = 0;
+};
+
+}  // namespace M3I_ABI
+}  // namespace m3i
