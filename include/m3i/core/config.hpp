@@ -6,7 +6,7 @@
 #endif
 
 #if defined(__FAST_MATH__)
-#error "m3i: -ffast-math changes results and breaks NaN checks; remove it (the m3i::m3i target already exports the safe speed flags)"
+#error "m3i: -ffast-math changes results and breaks NaN checks; remove it: m3i::m3i exports the safe speed flags"
 #endif
 #if M3I_CUDA && !defined(__CUDACC__)
 #error "m3i: M3I_CUDA=1 needs every file compiled by nvcc; use m3i_add_executable() or LANGUAGE CUDA on the sources"

@@ -59,24 +59,24 @@ struct Larger {
 template <int W = team_width>
 struct EmulatedTeam {
   template <class F>
-  void each(Index n, F f) const {
+  M3I_HD void each(Index n, F f) const {
     for (int thread = W - 1; thread >= 0; --thread)
       for (Index i = thread; i < n; i += W) f(i);
   }
   template <class F>
-  auto sum(Index n, F f) const {
+  M3I_HD auto sum(Index n, F f) const {
     using A = std::decay_t<decltype(f(Index(0)))>;
     return fold(n, f, A(0), detail::Plus{});
   }
   template <class F>
-  auto max(Index n, F f) const {
+  M3I_HD auto max(Index n, F f) const {
     using A = std::decay_t<decltype(f(Index(0)))>;
     return fold(n, f, -std::numeric_limits<A>::infinity(), detail::Larger{});
   }
 
  private:
   template <class F, class A, class Combine>
-  static A fold(Index n, F f, A neutral, Combine combine) {
+  M3I_HD static A fold(Index n, F f, A neutral, Combine combine) {
     A partial[W];
     for (int thread = W - 1; thread >= 0; --thread) {
       A own = neutral;

@@ -1,0 +1,253 @@
+#pragma once
+/// softmax(scale Q K^T + bias + masks) V and its gradients, block by block, as functors for a team: the matrix of scores
+/// never exists. Milakov and Gimelshein 2018, arXiv:1805.02867 (the running softmax); Dao et al. 2022, arXiv:2205.14135.
+///
+/// Scores are held transposed, [keys, queries]: maxima and sums over keys then run down the columns, where neighbouring
+/// elements belong to neighbouring queries, and vectorise without any shuffling.
+
+#include <limits>
+
+#include "m3i/kernels/block.hpp"
+#include "m3i/kernels/math.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Vectors of one kind (queries, say): token t of head h is at data + t * stride + h * depth.
+template <class P>
+struct HeadRows {
+  P* data = nullptr;
+  Index stride = 0, depth = 0;
+  M3I_HD P* at(Index token, Index head) const { return data + token * stride + head * depth; }
+};
+
+/// One attention problem; a batch is a sequence, or a window of a volume.
+template <class T>
+struct AttentionProblem {
+  using A = accumulate_t<T>;
+  Index batches = 0, heads = 0, queries = 0, keys = 0;
+  A scale = 1;
+  HeadRows<const T> q, k, v;
+
+  /// Where token i of batch b is: tokens[(b % maps) * keys + i] of volume b / maps, -1 for one outside of the volume.
+  /// Null: the batches follow each other.
+  const Index* tokens = nullptr;
+  Index maps = 1, volume = 0;
+  const T *pad_q = nullptr, *pad_k = nullptr, *pad_v = nullptr;  ///< [heads * depth] of tokens outside; null: zeros
+
+  const A* bias = nullptr;  ///< [heads or 1, keys, queries], added to the scores
+  Index bias_heads = 1;
+  const std::uint8_t* key_mask = nullptr;  ///< [batches, keys], 0: nobody attends to this key
+  const std::uint8_t* regions = nullptr;   ///< [maps, keys], scores between different regions get region_penalty
+  A region_penalty = -100;
+  bool causal = false;  ///< query i attends to keys 0 .. i
+
+  M3I_HD Index token(Index batch, Index i, Index count) const {
+    if (!tokens) return batch * count + i;
+    const Index t = tokens[batch % maps * keys + i];
+    return t < 0 ? t : t + batch / maps * volume;
+  }
+};
+
+/// Where gradients go; null where none is wanted.
+template <class T>
+struct AttentionGradients {
+  using A = accumulate_t<T>;
+  HeadRows<T> q, k, v;
+  A* bias = nullptr;                                       ///< [groups, heads, keys, queries], zeros at first
+  A *pad_q = nullptr, *pad_k = nullptr, *pad_v = nullptr;  ///< [groups, heads * depth], zeros at first
+  Index groups = 1;
+};
+
+namespace detail {
+
+inline constexpr Index attention_block = 64;
+
+M3I_HD inline Index smaller(Index a, Index b) { return a < b ? a : b; }
+
+/// Cuts scratch memory into pieces; with a null base it only counts.
+template <class A>
+struct Pieces {
+  A* base;
+  Index used = 0;
+  M3I_HD A* take(Index rows, Index cols) {
+    A* piece = base ? base + used : nullptr;
+    used += block_extent<A>(rows) * block_extent<A>(cols);
+    return piece;
+  }
+};
+
+/// out[r, c] = factor * source(r)[c], or transposed at out[c * step + r]; a null source gives zeros.
+template <bool transposed, class Team, class A, class Source>
+M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* out, Index step, Source source) {
+  if constexpr (std::is_same_v<Team, HostTeam>) {
+    for (Index r = 0; r < rows; ++r) {
+      const auto* from = source(r);
+      A* to = transposed ? out + r : out + r * step;
+      const Index apart = transposed ? step : 1;
+      if (!from)
+        for (Index c = 0; c < depth; ++c) to[c * apart] = 0;
+      else
+        team.each(depth, [=](Index c) { to[c * apart] = factor * A(from[c]); });
+    }
+  } else {
+    team.each(rows * depth, [=](Index i) {
+      const Index r = i / depth, c = i % depth;
+      const auto* from = source(r);
+      out[transposed ? c * step + r : r * step + c] = from ? factor * A(from[c]) : A(0);
+    });
+  }
+}
+
+/// The rows of one kind and head, for load_block: queries `first`, first + 1, ...
+template <class T>
+struct TokenRows {
+  const AttentionProblem<T>* p;
+  HeadRows<const T> rows;
+  const T* pad;
+  Index batch, head, first, count;
+  M3I_HD const T* operator()(Index r) const {
+    const Index t = p->token(batch, first + r, count);
+    if (t >= 0) return rows.at(t, head);
+    return pad ? pad + head * rows.depth : nullptr;
+  }
+};
+
+/// The same for writing: null for a token outside of the volume.
+template <class T>
+struct TokenTargets {
+  const AttentionProblem<T>* p;
+  HeadRows<T> rows;
+  Index batch, head, first, count;
+  M3I_HD T* operator()(Index r) const {
+    const Index t = p->token(batch, first + r, count);
+    return t < 0 ? nullptr : rows.at(t, head);
+  }
+};
+
+/// Adds bias and masks to the scores of a block: keys from j0, queries from i0.
+template <class Team, class T, class A = accumulate_t<T>>
+M3I_HD inline void adjust_scores(Team team, const AttentionProblem<T>& p, Index batch, Index head, Index j0, Index keys, Index i0,
+                                 Index queries, A* s, Index step) {
+  const A nothing = -std::numeric_limits<A>::infinity(), penalty = p.region_penalty;
+  if (p.bias) {
+    const Index across = p.queries;
+    const A* bias = p.bias + (head % p.bias_heads * p.keys + j0) * across + i0;
+    each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] += bias[j * across + i]; });
+  }
+  if (p.regions) {
+    const std::uint8_t* own = p.regions + batch % p.maps * p.keys;
+    each_cell(team, keys, queries, [=](Index j, Index i) {
+      s[j * step + i] += own[i0 + i] == own[j0 + j] ? A(0) : penalty;
+    });
+  }
+  if (p.key_mask) {
+    const std::uint8_t* kept = p.key_mask + batch * p.keys + j0;
+    each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = kept[j] ? s[j * step + i] : nothing; });
+  }
+  if (p.causal)
+    each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = j0 + j <= i0 + i ? s[j * step + i] : nothing; });
+}
+
+/// One team a block of queries of one head of one batch.
+template <class T>
+struct AttentionForward {
+  using A = accumulate_t<T>;
+  AttentionProblem<T> p;
+  HeadRows<T> y;
+  A* lse;  ///< [batches, heads, queries]: log of the sum of exponentials, 0 for a row without any key
+  Index query_blocks;
+
+  struct Work {
+    Index rows, keys, depth, value_depth;
+    A *q, *k, *v, *s, *out, *top, *mass, *rescale;
+    Index size;
+    M3I_HD Work(const AttentionProblem<T>& p, A* base)
+        : rows(block_extent<A>(smaller(p.queries, attention_block))), keys(smaller(p.keys, attention_block)),
+          depth(block_extent<A>(p.q.depth)), value_depth(block_extent<A>(p.v.depth)) {
+      Pieces<A> pieces{base};
+      q = pieces.take(p.q.depth, rows);
+      k = pieces.take(keys, depth);
+      v = pieces.take(keys, value_depth);
+      s = pieces.take(keys, rows);
+      out = pieces.take(rows, value_depth);
+      top = pieces.take(1, rows);
+      mass = pieces.take(1, rows);
+      rescale = pieces.take(1, rows);
+      size = pieces.used;
+    }
+  };
+
+  template <class Team>
+  M3I_HD void operator()(Team team, Index item, A* scratch) const {
+    const Index head = item / query_blocks % p.heads, batch = item / query_blocks / p.heads;
+    const Index i0 = item % query_blocks * attention_block, queries = smaller(attention_block, p.queries - i0);
+    const Work w(p, scratch);
+    A *top = w.top, *mass = w.mass, *out = w.out;
+    const Index value_depth = p.v.depth, out_step = w.value_depth;
+    load_block<true>(team, queries, p.q.depth, p.scale, w.q, w.rows, TokenRows<T>{&p, p.q, p.pad_q, batch, head, i0, p.queries});
+    team.each(queries, [=](Index i) {
+      top[i] = -std::numeric_limits<A>::infinity();
+      mass[i] = 0;
+    });
+    each_cell(team, queries, value_depth, [=](Index i, Index c) { out[i * out_step + c] = 0; });
+    for (Index j0 = 0; j0 < p.keys; j0 += attention_block)
+      if (!p.causal || j0 < i0 + queries) add_keys(team, w, batch, head, i0, queries, j0, smaller(attention_block, p.keys - j0));
+    finish(team, w, batch, head, i0, queries);
+  }
+
+ private:
+  /// Takes a block of keys into the running softmax: earlier sums are rescaled to the new maximum.
+  template <class Team>
+  M3I_HD void add_keys(Team team, const Work& w, Index batch, Index head, Index i0, Index queries, Index j0, Index keys) const {
+    A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale, *out = w.out;
+    const Index step = w.rows, out_step = w.value_depth;
+    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth, TokenRows<T>{&p, p.k, p.pad_k, batch, head, j0, p.keys});
+    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth, TokenRows<T>{&p, p.v, p.pad_v, batch, head, j0, p.keys});
+    multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q, step, s, step, false);
+    adjust_scores(team, p, batch, head, j0, keys, i0, queries, s, step);
+
+    team.each(queries, [=](Index i) { rescale[i] = top[i]; });
+    fold_columns(team, keys, queries, top, [=](Index j, Index i) { return s[j * step + i]; }, Larger{});
+    team.each(queries, [=](Index i) {
+      const A now = top[i] > -std::numeric_limits<A>::infinity() ? top[i] : A(0);
+      rescale[i] = math::exp(rescale[i] - now);
+      mass[i] *= rescale[i];
+    });
+    each_cell(team, keys, queries, [=](Index j, Index i) {
+      const A now = top[i] > -std::numeric_limits<A>::infinity() ? top[i] : A(0);
+      s[j * step + i] = math::exp(s[j * step + i] - now);
+    });
+    fold_columns(team, keys, queries, mass, [=](Index j, Index i) { return s[j * step + i]; }, Plus{});
+    if (j0 > 0) each_cell(team, queries, p.v.depth, [=](Index i, Index c) { out[i * out_step + c] *= rescale[i]; });
+    multiply(team, queries, p.v.depth, keys, s, 1, step, w.v, out_step, out, out_step, j0 > 0);
+  }
+
+  template <class Team>
+  M3I_HD void finish(Team team, const Work& w, Index batch, Index head, Index i0, Index queries) const {
+    const A *top = w.top, *out = w.out;
+    A *mass = w.mass, *keep = lse + (batch * p.heads + head) * p.queries + i0;
+    const Index out_step = w.value_depth;
+    team.each(queries, [=](Index i) {
+      keep[i] = mass[i] > 0 ? top[i] + math::log(mass[i]) : A(0);
+      mass[i] = mass[i] > 0 ? 1 / mass[i] : A(0);
+    });
+    each_cell_of(team, queries, p.v.depth, TokenTargets<T>{&p, y, batch, head, i0, p.queries},
+                 [=](T* to, Index i, Index c) { to[c] = T(out[i * out_step + c] * mass[i]); });
+  }
+};
+
+}  // namespace detail
+
+/// y (a HeadRows of the values' depth) and lse [batches, heads, queries].
+template <class T>
+void attention_forward(Device device, const AttentionProblem<T>& p, HeadRows<T> y, accumulate_t<T>* lse) {
+  using Forward = detail::AttentionForward<T>;
+  const Index query_blocks = (p.queries + detail::attention_block - 1) / detail::attention_block;
+  const Index cost = std::min(p.queries, detail::attention_block) * p.keys * (p.q.depth + p.v.depth) / 8;
+  for_rows_with_scratch<accumulate_t<T>>(device, p.batches * p.heads * query_blocks, typename Forward::Work(p, nullptr).size,
+                                         Forward{p, y, lse, query_blocks}, cost);
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
