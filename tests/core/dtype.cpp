@@ -13,9 +13,9 @@ namespace {
 long double defined_value(std::uint16_t bits, int exponent_bits) {
   const int fraction_bits = 15 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
   const int exponent = (bits & 0x7fff) >> fraction_bits, fraction = bits & ((1 << fraction_bits) - 1);
-  const long double magnitude = exponent == 0
-                                    ? std::ldexp((long double)(fraction), 1 - bias - fraction_bits)
-                                    : std::ldexp((long double)(fraction + (1 << fraction_bits)), exponent - bias - fraction_bits);
+  const long double magnitude =
+      exponent == 0 ? std::ldexp((long double)(fraction), 1 - bias - fraction_bits)
+                    : std::ldexp((long double)(fraction + (1 << fraction_bits)), exponent - bias - fraction_bits);
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 

@@ -48,7 +48,8 @@ TEST_CASE("memory: blocks are aligned and size classes waste at most an eighth",
   }
 }
 
-TEST_CASE("memory: over the limit an allocation fails with the figures, and leaves everything as it was", "[core][errors]") {
+TEST_CASE("memory: over the limit an allocation fails with the figures, and leaves everything as it was",
+          "[core][errors]") {
   const Index before = memory_stats().live;
   memory_set_limit(before + (8 << 20));
   CHECK_NOTHROW(Tensor<float>({1 << 20}));

@@ -82,7 +82,8 @@ TEST_CASE("parallel: calls inside parallel work run in place", "[core]") {
   const KeepThreads keep;
   set_thread_count(4);
   std::vector<Index> table(64 * 64, -1);
-  parallel_for(64, [&](Index row) { parallel_for(64, [&](Index col) { table[std::size_t(row * 64 + col)] = row * col; }); });
+  parallel_for(
+      64, [&](Index row) { parallel_for(64, [&](Index col) { table[std::size_t(row * 64 + col)] = row * col; }); });
   for (Index row = 0; row < 64; ++row)
     for (Index col = 0; col < 64; ++col) REQUIRE(table[std::size_t(row * 64 + col)] == row * col);
 }

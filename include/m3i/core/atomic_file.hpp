@@ -40,9 +40,8 @@ class AtomicFile {
     require<FileError>(!path_.empty() && path_.back() != '/', "write: \"", path_, "\" does not name a file");
     for (int attempt = 0; attempt < 100; ++attempt) {  // a name may be left over from a killed process with our number
       temporary_ = text(path_, ".tmp.", Pid(::getpid()), ".", counter++);
-      const int error = call("open", [&] {
-        return handle_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      });
+      const int error = call(
+          "open", [&] { return handle_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
       if (error == 0) return;
       if (error != EEXIST) fail<FileError>("write ", path_, ": cannot create ", temporary_, ": ", errno_text(error));
     }
@@ -58,7 +57,8 @@ class AtomicFile {
     while (bytes > 0) {
       constexpr std::size_t largest = std::size_t(1) << 26;
       ssize_t written = 0;
-      check("write", call("write", [&] { return written = ::write(handle_, next, bytes < largest ? bytes : largest); }));
+      check("write",
+            call("write", [&] { return written = ::write(handle_, next, bytes < largest ? bytes : largest); }));
       next += written;
       bytes -= std::size_t(written);
     }
@@ -99,12 +99,13 @@ class AtomicFile {
     const auto slash = path_.rfind('/');
     const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
     const int handle = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (handle < 0) return;  // a folder that may be written but not read: the file is in place, the entry not yet flushed
+    if (handle < 0)
+      return;  // a folder that may be written but not read: the file is in place, the entry not yet flushed
     const int error = call("fsync_folder", [&] { return ::fsync(handle); });
     ::close(handle);
     if (error != 0 && error != EINVAL && error != ENOTSUP)  // some network file systems cannot flush folders
-      fail<FileError>("write ", path_, ": the file is in place, but its folder could not be flushed: ",
-                      errno_text(error));
+      fail<FileError>("write ", path_,
+                      ": the file is in place, but its folder could not be flushed: ", errno_text(error));
   }
   void discard() noexcept {
     if (handle_ >= 0) ::close(std::exchange(handle_, -1));

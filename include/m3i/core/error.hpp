@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "m3i/core/config.hpp"
 
@@ -47,15 +48,18 @@ void append(std::string& out, B part) {
   out += part ? "true" : "false";
 }
 template <class N>
-  requires(std::is_arithmetic_v<N> && !std::same_as<N, bool> && !std::same_as<N, char>)
+concept Number = std::is_arithmetic_v<N> && !std::same_as<N, bool> && !std::same_as<N, char>;
+/// Anything that can describe itself (Shape, Device, ...).
+template <class D>
+concept Describable = std::convertible_to<decltype(std::declval<const D&>().text()), std::string>;
+
+template <Number N>
 void append(std::string& out, N part) {
   char digits[48];
   const auto end = std::to_chars(digits, digits + sizeof digits, part).ptr;
   out.append(digits, end);
 }
-/// Anything that can describe itself (Shape, Device, ...).
-template <class D>
-  requires requires(const D& d) { { d.text() } -> std::convertible_to<std::string>; }
+template <Describable D>
 void append(std::string& out, const D& part) {
   out += part.text();
 }

@@ -67,7 +67,8 @@ class Tensor {
   }
   /// View of [begin, end) along the leading axis.
   Tensor slice(Index begin, Index end) const {
-    require(rank() > 0 && begin >= 0 && begin <= end && end <= shape_[0], "slice: [", begin, ", ", end, ") of ", shape_);
+    require(rank() > 0 && begin >= 0 && begin <= end && end <= shape_[0], "slice: [", begin, ", ", end, ") of ",
+            shape_);
     Tensor t = *this;
     t.shape_[0] = end - begin;
     t.offset_ += begin * (shape_[0] ? size() / shape_[0] : 0);
