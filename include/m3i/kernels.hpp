@@ -12,3 +12,6 @@
 #include "m3i/kernels/conv3d.hpp"
 #include "m3i/kernels/conv3d_direct.hpp"
 #include "m3i/kernels/conv3d_host.hpp"
+#include "m3i/kernels/attention.hpp"
+#include "m3i/kernels/attention_gradient.hpp"
+#include "m3i/kernels/block.hpp"

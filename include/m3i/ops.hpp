@@ -11,3 +11,4 @@
 #include "m3i/ops/norm.hpp"
 #include "m3i/ops/norm_channels.hpp"
 #include "m3i/ops/softmax.hpp"
+#include "m3i/ops/attention.hpp"

@@ -1,5 +1,5 @@
 #pragma once
-/// Differentiable partial optimal transport and the mPOT loss.
+/// Differentiable partial optimal transport.
 
 #include "m3i/ot/problem.hpp"
 #include "m3i/ot/sweeps.hpp"

@@ -7,3 +7,4 @@
 #include "m3i/text/unicode.hpp"
 #include "m3i/text/unicode_tables.hpp"
 #include "m3i/text/vocab_json.hpp"
+#include "m3i/text/describe.hpp"
