@@ -95,8 +95,12 @@ TEST_CASE("bootstrap: the interval holds the value, shrinks with cases, and is r
   CHECK(narrow.high > 0.7602);
   CHECK_THROWS_WITH(auc_interval(Numbers{1, 2}, Classes{1, 1}, 1), Catch::Contains("negative"));
   CHECK_THROWS_AS(auc_interval(Numbers{1}, Classes{1, 0}, 1), ShapeError);
-  CHECK_THROWS_AS(bootstrap_interval(0, [](auto) { return 0.0; }, 1), ShapeError);
-  CHECK_THROWS_AS(bootstrap_interval(5, [](auto) { return 0.0; }, 1, 1.5), ShapeError);
+  CHECK_THROWS_AS(bootstrap_interval(
+                      0, [](auto) { return 0.0; }, 1),
+                  ShapeError);
+  CHECK_THROWS_AS(bootstrap_interval(
+                      5, [](auto) { return 0.0; }, 1, 1.5),
+                  ShapeError);
   CHECK(auc_interval(Numbers{1, 2, 3, 4, 5}, Classes{0, 0, 0, 0, 1}, 1).undefined > 0);
 }
 

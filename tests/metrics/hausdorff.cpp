@@ -79,7 +79,8 @@ TEST_CASE("surface distances: equal brute force, for any spacing", "[fast]") {
     const auto there = directed(p, r, mm), back = directed(r, p, mm);
     REQUIRE(there.size() == d.prediction_to_reference.size());
     REQUIRE(back.size() == d.reference_to_prediction.size());
-    for (std::size_t i = 0; i < there.size(); ++i) CHECK(there[i] == Approx(d.prediction_to_reference[i]).margin(1e-10));
+    for (std::size_t i = 0; i < there.size(); ++i)
+      CHECK(there[i] == Approx(d.prediction_to_reference[i]).margin(1e-10));
     for (std::size_t i = 0; i < back.size(); ++i) CHECK(back[i] == Approx(d.reference_to_prediction[i]).margin(1e-10));
     const auto swapped = surface_distances(r, p, std::uint8_t(1), mm);
     CHECK(hd95(swapped, Hausdorff95::monai, EmptySurface::nan) == hd95(d, Hausdorff95::monai, EmptySurface::nan));
@@ -98,7 +99,9 @@ TEST_CASE("surface distances: moving both masks changes nothing, moving one give
     return m;
   };
   const Spacing mm{2, 1, 1};
-  const auto distance = [&](Index a, Index b) { return hausdorff(surface_distances(box(a), box(b), std::uint8_t(7), mm)); };
+  const auto distance = [&](Index a, Index b) {
+    return hausdorff(surface_distances(box(a), box(b), std::uint8_t(7), mm));
+  };
   CHECK(distance(1, 3) == 4);
   CHECK(distance(11, 13) == 4);
   CHECK(distance(5, 5) == 0);

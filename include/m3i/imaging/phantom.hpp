@@ -15,27 +15,27 @@ inline namespace M3I_ABI {
 
 /// What to make. An empty optional is drawn for each subject.
 struct PhantomOptions {
-  Size3 size{48, 48, 48};            ///< voxels along right, anterior, superior; each in [16, 512]
+  Size3 size{48, 48, 48};  ///< voxels along right, anterior, superior; each in [16, 512]
   std::optional<BodyPart> body{};
   std::optional<Modality> modality{};
-  std::optional<bool> disease{};     ///< empty: subjects 2n and 2n+1 are one healthy and one diseased, in random order
+  std::optional<bool> disease{};  ///< empty: subjects 2n and 2n+1 are one healthy and one diseased, in random order
   DiseaseEffect effect{};
-  double noise = 1;                  ///< 1: 18 HU (head: 5 HU), or 3.5 % of the brightest MR tissue
-  double bias = 0.35;                ///< MR only: the field spans about exp(-bias) to exp(bias)
-  double deformation = 1;            ///< 1: smooth displacements of up to about 3 % of the field of view
-  bool random_spacing = false;       ///< makes slices along one random axis up to 3 times thicker, and fewer
-  bool random_orientation = false;   ///< permutes and flips the voxel axes; the affine follows
+  double noise = 1;                 ///< 1: 18 HU (head: 5 HU), or 3.5 % of the brightest MR tissue
+  double bias = 0.35;               ///< MR only: the field spans about exp(-bias) to exp(bias)
+  double deformation = 1;           ///< 1: smooth displacements of up to about 3 % of the field of view
+  bool random_spacing = false;      ///< makes slices along one random axis up to 3 times thicker, and fewer
+  bool random_orientation = false;  ///< permutes and flips the voxel axes; the affine follows
 };
 
 /// One subject. Image and labels share grid and affine.
 struct PhantomSubject {
-  std::string id;                       ///< "head_ct_0007"
+  std::string id;  ///< "head_ct_0007"
   BodyPart body = BodyPart::head;
   Modality modality = Modality::ct;
   bool disease = false;
-  std::string finding;                  ///< "enlarged ventricles", ...; empty in health
-  int finding_label = 0;                ///< the structure that shows it
-  Volume<float> image;                  ///< CT in Hounsfield units, MR in arbitrary units
+  std::string finding;    ///< "enlarged ventricles", ...; empty in health
+  int finding_label = 0;  ///< the structure that shows it
+  Volume<float> image;    ///< CT in Hounsfield units, MR in arbitrary units
   Volume<std::uint8_t> labels;
   std::vector<std::string> structures;  ///< names of the labels; entry 0 is the background
 };
@@ -101,8 +101,8 @@ struct Pose {
 };
 
 /// CT: normal noise. MR: bias field, gain, and Rician noise (the magnitude of a complex signal; never negative).
-inline void add_scanner_effects(const Tensor<float>& image, BodyPart body, Modality modality,
-                                const PhantomOptions& options, Random random) {
+inline void add_scanner_effects(
+    const Tensor<float>& image, BodyPart body, Modality modality, const PhantomOptions& options, Random random) {
   const Size3 n = size3(image.shape());
   const bool ct = modality == Modality::ct;
   const SmoothField field(random.split(1), n, 0.9);

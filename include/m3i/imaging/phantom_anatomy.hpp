@@ -25,8 +25,9 @@ inline const char* name(Modality modality) {
 
 /// Names of the labels of a body part; entry 0 is the background.
 inline const std::vector<std::string>& structure_names(BodyPart part) {
-  static const std::vector<std::string> head{"background", "skull",      "grey matter", "white matter", "ventricles",
-                                             "deep grey nuclei", "cerebellum", "brainstem",   "eyes"};
+  static const std::vector<std::string> head{"background",   "skull",      "grey matter",
+                                             "white matter", "ventricles", "deep grey nuclei",
+                                             "cerebellum",   "brainstem",  "eyes"};
   static const std::vector<std::string> chest{"background", "lungs", "heart", "aorta", "airways",
                                               "spine",      "ribs",  "liver", "nodule"};
   static const std::vector<std::string> abdomen{"background", "liver", "spleen", "kidneys", "pancreas",
@@ -45,8 +46,26 @@ struct DiseaseEffect {
 namespace detail {
 
 enum class Tissue {
-  lung, fat, muscle, bone, marrow, blood, heart, liver, spleen, kidney, pancreas, stomach, gas, fluid, grey, deep_grey,
-  white, nodule, lesion, count
+  lung,
+  fat,
+  muscle,
+  bone,
+  marrow,
+  blood,
+  heart,
+  liver,
+  spleen,
+  kidney,
+  pancreas,
+  stomach,
+  gas,
+  fluid,
+  grey,
+  deep_grey,
+  white,
+  nodule,
+  lesion,
+  count
 };
 
 /// CT in Hounsfield units (portal-venous contrast), MR in a scale of 0 to 1000.
@@ -54,11 +73,10 @@ inline double tissue_value(Tissue tissue, Modality modality) {
   struct Row {
     double ct, t1, t2;
   };
-  static constexpr Row table[] = {{-840, 45, 40},   {-95, 900, 620},  {55, 360, 230},   {750, 90, 70},
-                                  {320, 420, 260},  {190, 230, 90},   {115, 380, 300},  {112, 480, 250},
-                                  {135, 370, 470},  {195, 330, 560},  {92, 520, 360},   {22, 210, 700},
-                                  {-950, 15, 15},   {8, 150, 950},    {39, 500, 520},   {41, 560, 440},
-                                  {28, 700, 380},   {70, 340, 480},   {48, 270, 640}};
+  static constexpr Row table[] = {{-840, 45, 40}, {-95, 900, 620}, {55, 360, 230},  {750, 90, 70},   {320, 420, 260},
+                                  {190, 230, 90}, {115, 380, 300}, {112, 480, 250}, {135, 370, 470}, {195, 330, 560},
+                                  {92, 520, 360}, {22, 210, 700},  {-950, 15, 15},  {8, 150, 950},   {39, 500, 520},
+                                  {41, 560, 440}, {28, 700, 380},  {70, 340, 480},  {48, 270, 640}};
   static_assert(sizeof table / sizeof table[0] == std::size_t(Tissue::count));
   const Row& row = table[int(tissue)];
   return modality == Modality::ct ? row.ct : modality == Modality::mr_t1 ? row.t1 : row.t2;
@@ -91,7 +109,11 @@ class Anatomist {
   }
 
   /// Adds an ellipsoid and returns it for further shaping; valid until the next one is added.
-  Solid& ellipsoid(int label, Tissue tissue, const Point3& centre, const Point3& radius, double place_mm = 3,
+  Solid& ellipsoid(int label,
+                   Tissue tissue,
+                   const Point3& centre,
+                   const Point3& radius,
+                   double place_mm = 3,
                    double size_share = 0.06) {
     const double all = vary(1, size_share);  // one factor for the whole, a smaller one for each axis
     const Point3 r{vary(radius[0] * all, size_share / 2), vary(radius[1] * all, size_share / 2),
@@ -148,8 +170,8 @@ inline std::vector<Solid> head_solids(const Random& random, Modality modality, d
   a.ellipsoid(1, T::bone, {0, 44, -60}, {58, 51, 37}, 2, 0.03);
   a.ellipsoid(0, T::muscle, {0, 47, -63}, {56, 50, 36}, 1, 0.02);
   a.capsule(0, T::gas, {0, 74, -46}, {0, 30, -50}, a.vary(11, 0.1));  // nose and sinuses
-  a.capsule(0, T::gas, {0, 24, -58}, {0, 12, -120}, 7);              // throat
-  a.ellipsoid(1, T::bone, {0, 52, -88}, {34, 38, 10});               // jaws
+  a.capsule(0, T::gas, {0, 24, -58}, {0, 12, -120}, 7);               // throat
+  a.ellipsoid(1, T::bone, {0, 52, -88}, {34, 38, 10});                // jaws
   a.ellipsoid(0, T::muscle, {0, 40, -88}, {26, 36, 12});
   a.ellipsoid(0, T::fluid, {0, -44, -36}, {54, 44, 28}, 2).within = inside;
   Solid& cerebellum = a.ellipsoid(6, T::grey, {0, -49, -35}, {51, 36, 25}, 2);
@@ -163,9 +185,9 @@ inline std::vector<Solid> head_solids(const Random& random, Modality modality, d
   a.ellipsoid(7, T::white, {0, -13, -28}, {17, 15, 14}, 2);  // pons
   // Deep grey nuclei, then the ventricles, which push everything aside.
   for (const double side : {-1.0, 1.0}) {
-    a.ellipsoid(5, T::deep_grey, {side * 12, -14, 9}, {9, 15, 9}, 1.5);                           // thalamus
+    a.ellipsoid(5, T::deep_grey, {side * 12, -14, 9}, {9, 15, 9}, 1.5);                            // thalamus
     a.ellipsoid(5, T::deep_grey, {side * 27, 5, 7}, {6.5, 17, 11}, 1.5).turn(0, 0, side * -0.25);  // putamen
-    a.ellipsoid(5, T::deep_grey, {side * 15, 21, 15}, {6, 13, 10}, 1.5);                          // caudate
+    a.ellipsoid(5, T::deep_grey, {side * 15, 21, 15}, {6, 13, 10}, 1.5);                           // caudate
   }
   const double size = enlarged * a.vary(1, 0.1);
   for (const double side : {-1.0, 1.0}) {
@@ -178,7 +200,7 @@ inline std::vector<Solid> head_solids(const Random& random, Modality modality, d
     horn({out + 7, -33, 16}, {7, 19, 8}, 0.25, -0.3);
     horn({34, -8, -12}, {4.5, 16, 4.5}, 0, 0.2);
   }
-  a.ellipsoid(4, T::fluid, {0, -6, 7}, {2.6 * size, 13, 10}, 0.5, 0.03);   // third
+  a.ellipsoid(4, T::fluid, {0, -6, 7}, {2.6 * size, 13, 10}, 0.5, 0.03);        // third
   a.ellipsoid(4, T::fluid, {0, -29, -30}, {7 * size, 5 * size, 8}, 0.5, 0.03);  // fourth
   for (const double side : {-1.0, 1.0}) {
     a.ellipsoid(0, T::fat, {side * 31, 66, -24}, {18, 24, 16}, 1);
@@ -245,7 +267,7 @@ inline std::vector<Solid> chest_solids(const Random& random, Modality modality, 
   a.solids.push_back(ribs);
   a.ellipsoid(6, T::bone, {0, wall[1] + 6, 5}, {17, 6, 75}, 2);  // sternum
   for (const double side : {-1.0, 1.0}) {
-    a.ellipsoid(0, T::bone, {side * 98, -68, 62}, {34, 5, 50}, 4).turn(0, 0, side * -0.55);  // shoulder blades
+    a.ellipsoid(0, T::bone, {side * 98, -68, 62}, {34, 5, 50}, 4).turn(0, 0, side * -0.55);          // shoulder blades
     a.ellipsoid(0, T::bone, {side * 62, 58, 146}, {58, 8, 8}, 3).turn(0, side * 0.15, side * -0.2);  // collar bones
   }
   spine(a, 5, -68, -210, 210);

@@ -21,8 +21,8 @@ struct Solid {
   enum class Kind { ellipsoid, capsule };
   Kind kind = Kind::ellipsoid;
   std::uint8_t label = 0;
-  double value = 0;                                      ///< intensity inside
-  Point3 centre{}, radius{1, 1, 1}, end{};               ///< mm
+  double value = 0;                                       ///< intensity inside
+  Point3 centre{}, radius{1, 1, 1}, end{};                ///< mm
   std::array<double, 9> axes{1, 0, 0, 0, 1, 0, 0, 0, 1};  ///< rows: the ellipsoid's own axes
 
   int within = -1, without = -1;  ///< numbers of earlier solids to cut with: only inside / only outside that one
@@ -50,8 +50,15 @@ struct Solid {
   Solid& turn(double x_rad, double y_rad, double z_rad) {
     const double cx = std::cos(x_rad), sx = std::sin(x_rad), cy = std::cos(y_rad), sy = std::sin(y_rad),
                  cz = std::cos(z_rad), sz = std::sin(z_rad);
-    axes = {cz * cy, sz * cy, -sy, cz * sy * sx - sz * cx, sz * sy * sx + cz * cx, cy * sx,
-            cz * sy * cx + sz * sx, sz * sy * cx - cz * sx, cy * cx};
+    axes = {cz * cy,
+            sz * cy,
+            -sy,
+            cz * sy * sx - sz * cx,
+            sz * sy * sx + cz * cx,
+            cy * sx,
+            cz * sy * cx + sz * sx,
+            sz * sy * cx - cz * sx,
+            cy * cx};
     return *this;
   }
 };
@@ -107,8 +114,7 @@ struct SolidBox {
   SolidBox(const Solid& s, double edge_mm) {
     for (std::size_t a = 0; a < 3; ++a) {
       double reach = 0;
-      if (s.kind == Solid::Kind::capsule)
-        reach = s.radius[0];
+      if (s.kind == Solid::Kind::capsule) reach = s.radius[0];
       else
         for (std::size_t r = 0; r < 3; ++r) reach = std::hypot(reach, s.axes[3 * r + a] * s.radius[r]);
       const double other = s.kind == Solid::Kind::capsule ? s.end[a] : s.centre[a];
@@ -132,7 +138,10 @@ struct SolidBox {
 ///   image, labels   [I, J, K]; what they hold is painted over
 ///   edge_mm         width over which a surface fades (about one voxel: partial volume)
 template <class Place>
-void paint_solids(const std::vector<Solid>& solids, const Place& place, double edge_mm, const Tensor<float>& image,
+void paint_solids(const std::vector<Solid>& solids,
+                  const Place& place,
+                  double edge_mm,
+                  const Tensor<float>& image,
                   const Tensor<std::uint8_t>& labels) {
   detail::require_volume("paint", image);
   require(image.shape() == labels.shape(), "paint: image ", image.shape(), " and labels ", labels.shape(), " differ");

@@ -43,8 +43,7 @@ std::vector<std::int64_t> argmax_rows(const Tensor<T>& scores) {
   std::vector<std::int64_t> out;
   for (Index i = 0; i < n; ++i) {
     const auto row = scores.span().subspan(std::size_t(i * classes), std::size_t(classes));
-    for (const T v : row)
-      require<NumericError>(!std::isnan(double(v)), "argmax: a score of case ", i, " is NaN");
+    for (const T v : row) require<NumericError>(!std::isnan(double(v)), "argmax: a score of case ", i, " is NaN");
     out.push_back(std::max_element(row.begin(), row.end()) - row.begin());
   }
   return out;
@@ -62,7 +61,8 @@ inline double accuracy(std::span<const std::int64_t> predicted, std::span<const 
 
 /// counts [classes, classes]: rows are labels, columns are predictions.
 inline Tensor<std::int64_t> confusion_matrix(std::span<const std::int64_t> predicted,
-                                             std::span<const std::int64_t> labels, Index classes) {
+                                             std::span<const std::int64_t> labels,
+                                             Index classes) {
   require(classes > 0, "confusion matrix: ", classes, " classes");
   detail::check_labels("confusion matrix", labels, Index(labels.size()), classes);
   detail::check_labels("confusion matrix", predicted, Index(labels.size()), classes);
@@ -121,8 +121,8 @@ inline double auc(std::span<const double> scores, std::span<const std::int64_t> 
 namespace detail {
 /// AUC of column c among the cases that `use` accepts, with `positive` as class 1.
 template <class T, class Use>
-double column_auc(const Tensor<T>& scores, std::span<const std::int64_t> labels, Index c, Index positive,
-                  const Use& use) {
+double column_auc(
+    const Tensor<T>& scores, std::span<const std::int64_t> labels, Index c, Index positive, const Use& use) {
   std::vector<double> column;
   std::vector<std::int64_t> binary;
   for (std::size_t i = 0; i < labels.size(); ++i) {
@@ -181,8 +181,8 @@ struct Interval {
 /// Throws what the statistic throws on the full set, and ShapeError when more than half the resamples are undefined.
 /// Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 13.
 template <class Statistic>
-Interval bootstrap_interval(Index n, const Statistic& statistic, std::uint64_t seed, double level = 0.95,
-                            Index resamples = 1000) {
+Interval bootstrap_interval(
+    Index n, const Statistic& statistic, std::uint64_t seed, double level = 0.95, Index resamples = 1000) {
   require(n > 0 && resamples > 0, "bootstrap: ", n, " cases and ", resamples, " resamples");
   require(level > 0 && level < 1, "bootstrap: level ", level, " must lie in (0, 1)");
   std::vector<Index> cases(static_cast<std::size_t>(n));
@@ -213,8 +213,11 @@ Interval bootstrap_interval(Index n, const Statistic& statistic, std::uint64_t s
 }
 
 /// The AUC with its bootstrap interval.
-inline Interval auc_interval(std::span<const double> scores, std::span<const std::int64_t> labels, std::uint64_t seed,
-                             double level = 0.95, Index resamples = 1000) {
+inline Interval auc_interval(std::span<const double> scores,
+                             std::span<const std::int64_t> labels,
+                             std::uint64_t seed,
+                             double level = 0.95,
+                             Index resamples = 1000) {
   require(scores.size() == labels.size(), "auc: ", scores.size(), " scores for ", labels.size(), " labels");
   return bootstrap_interval(
       Index(labels.size()),

@@ -17,9 +17,9 @@ namespace detail {
 /// One line of the separable transform: out[q] = min over p of f[p] + (step (q - p))^2, by the lower envelope of the
 /// parabolas rooted at the finite f[p]. Scratch is kept between lines.
 struct ParabolaEnvelope {
-  std::vector<Index> root;      // the parabolas of the envelope, left to right
-  std::vector<double> from;     // where each begins to be the lowest, in voxels
-  std::vector<double> f;        // the line
+  std::vector<Index> root;   // the parabolas of the envelope, left to right
+  std::vector<double> from;  // where each begins to be the lowest, in voxels
+  std::vector<double> f;     // the line
 
   explicit ParabolaEnvelope(Index n) : root(std::size_t(n)), from(std::size_t(n) + 1), f(std::size_t(n)) {}
 

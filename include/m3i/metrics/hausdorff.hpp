@@ -130,7 +130,9 @@ inline std::vector<double> distances_from(const Tensor<std::uint8_t>& surface, c
 /// Work and memory are those of the box around both masks. Throws ShapeError when the shapes differ or are not 3-D, or
 /// the spacing is not positive.
 template <class L>
-SurfaceDistances surface_distances(const Tensor<L>& prediction, const Tensor<L>& reference, L label,
+SurfaceDistances surface_distances(const Tensor<L>& prediction,
+                                   const Tensor<L>& reference,
+                                   L label,
                                    std::array<double, 3> spacing_mm) {
   require(prediction.rank() == 3 && prediction.shape() == reference.shape(), "hausdorff: prediction ",
           prediction.shape(), " and reference ", reference.shape(), " must be equal and [I, J, K]");
@@ -188,13 +190,20 @@ inline double hd95(const SurfaceDistances& d, Hausdorff95 convention, EmptySurfa
 
 /// The 95th percentile Hausdorff distance of one label, in mm (nnformer: in voxels).
 template <class L>
-double hd95(const Tensor<L>& prediction, const Tensor<L>& reference, L label, std::array<double, 3> spacing_mm,
-            Hausdorff95 convention, EmptySurface empty) {
+double hd95(const Tensor<L>& prediction,
+            const Tensor<L>& reference,
+            L label,
+            std::array<double, 3> spacing_mm,
+            Hausdorff95 convention,
+            EmptySurface empty) {
   if (convention == Hausdorff95::nnformer) spacing_mm = {1, 1, 1};
   return hd95(surface_distances(prediction, reference, label, spacing_mm), convention, empty);
 }
 template <class L>
-double hd95(const Tensor<L>& prediction, const Tensor<L>& reference, L label, std::array<double, 3> spacing_mm,
+double hd95(const Tensor<L>& prediction,
+            const Tensor<L>& reference,
+            L label,
+            std::array<double, 3> spacing_mm,
             Hausdorff95 convention) {
   return hd95(prediction, reference, label, spacing_mm, convention, usual_empty(convention));
 }

@@ -25,6 +25,7 @@ struct SliceFacts {
   std::string plane;                    ///< "coronal", "sagittal", "axial"
   std::vector<std::string> structures;  ///< visible ones, the largest first
   std::string finding;                  ///< "a liver lesion", if it is visible in this slice
+  bool healthy = false;                 ///< known to be without any finding
 };
 
 struct DescriberOptions {
@@ -145,8 +146,11 @@ inline Names corrupt(SliceFacts& facts, Random& random) {
           facts.structures.push_back(name);
       }
     }
-    if (what == "finding")
-      facts.finding = facts.finding.empty() ? pick(random, {"a small mass", "enlarged ventricles", "a liver lesion"}) : "";
+    if (what == "finding") {
+      const bool none = facts.finding.empty();
+      facts.finding = none ? pick(random, {"a small mass", "enlarged ventricles", "a liver lesion"}) : "";
+      facts.healthy = !none;
+    }
   }
   return wrong;
 }
@@ -159,8 +163,8 @@ inline std::string with_article(const std::string& noun) {
 
 inline std::string opening(const SliceFacts& f, Random& random) {
   const std::string plane = f.plane == "axial" && random.below(3) == 0 ? "transverse" : f.plane;
-  const std::string scan = (plane.empty() ? "" : plane + " ") + (f.modality.empty() ? "medical scan" : f.modality + " scan");
-  const std::string slice = (plane.empty() ? "" : plane + " ") + (f.modality.empty() ? "slice" : f.modality + " slice");
+  const std::string kind = (plane.empty() ? "" : plane + " ") + (f.modality.empty() ? "medical" : f.modality);
+  const std::string scan = kind + " scan", slice = kind + " slice";
   std::string part = f.body_part;
   if (part == "head" && random.below(2) == 0) part = "brain";
   if (part == "chest" && random.below(3) == 0) part = "thorax";
@@ -219,32 +223,46 @@ inline Description describe(const SliceFacts& known, const DescriberOptions& opt
     else if (rest.size() < 4) rest.push_back(facts.structures[i]);
   }
   if (!rest.empty())
-    out.text += detail::pick(random, {" Also present: the ", " Further structures include the ", " One can also see the "}) +
-                detail::listing(rest) + ".";
+    out.text +=
+        detail::pick(random, {" Also present: the ", " Further structures include the ", " One can also see the "}) +
+        detail::listing(rest) + ".";
   if (facts.structures.empty())
     out.text += detail::pick(random, {" Tissues of different brightness can be told apart.",
                                       " The grey levels separate tissues of different density."});
   if (!facts.finding.empty())
-    out.text += detail::pick(random, {" There is ", " Of note, the image shows ", " The examination reveals "}) +
+    out.text += detail::pick(random, {" There is evidence of ", " Of note, the image shows ", " The slice reveals "}) +
                 facts.finding + ".";
-  else if (random.below(2) == 0)
-    out.text += detail::pick(random, {" No abnormality stands out in this slice.", " The anatomy looks regular.",
-                                      " This view helps to assess the anatomy."});
+  else if (facts.healthy)
+    out.text += detail::pick(random, {" No abnormality stands out.", " The anatomy looks regular.", ""});
+  else out.text += detail::pick(random, {" This view helps to assess the anatomy.", ""});
   return out;
 }
 
 /// Modality and body part guessed from words in a path and from the range of intensities; what cannot be guessed stays
 /// empty. Words are runs of letters and digits; the file's name counts before its folders.
 inline SliceFacts guess_facts(const std::string& path, double lowest, double highest) {
-  static const std::pair<const char*, const char*> modalities[] = {
-      {"ct", "CT"}, {"cta", "CT"}, {"t1", "T1-weighted MRI"}, {"t1w", "T1-weighted MRI"}, {"t1gd", "T1-weighted MRI"},
-      {"t1ce", "T1-weighted MRI"}, {"t2", "T2-weighted MRI"}, {"t2w", "T2-weighted MRI"}, {"flair", "FLAIR MRI"},
-      {"pd", "MRI"}, {"mr", "MRI"}, {"mri", "MRI"}, {"epi", "MRI"}, {"fmri", "MRI"}, {"bold", "MRI"}, {"dwi", "MRI"}};
+  static const std::pair<const char*, const char*> modalities[] = {{"ct", "CT"},
+                                                                   {"cta", "CT"},
+                                                                   {"t1", "T1-weighted MRI"},
+                                                                   {"t1w", "T1-weighted MRI"},
+                                                                   {"t1gd", "T1-weighted MRI"},
+                                                                   {"t1ce", "T1-weighted MRI"},
+                                                                   {"t2", "T2-weighted MRI"},
+                                                                   {"t2w", "T2-weighted MRI"},
+                                                                   {"flair", "FLAIR MRI"},
+                                                                   {"pd", "MRI"},
+                                                                   {"mr", "MRI"},
+                                                                   {"mri", "MRI"},
+                                                                   {"epi", "MRI"},
+                                                                   {"fmri", "MRI"},
+                                                                   {"bold", "MRI"},
+                                                                   {"dwi", "MRI"}};
   static const std::pair<const char*, const char*> parts[] = {
-      {"head", "head"}, {"brain", "head"}, {"skull", "head"}, {"chest", "chest"}, {"thorax", "chest"}, {"lung", "chest"},
-      {"heart", "chest"}, {"abdomen", "abdomen"}, {"abdominal", "abdomen"}, {"liver", "abdomen"}, {"spleen", "abdomen"},
-      {"kidney", "abdomen"}, {"pancreas", "abdomen"}, {"neck", "neck"}, {"spine", "spine"}, {"breast", "breast"},
-      {"prostate", "pelvis"}, {"pelvis", "pelvis"}};
+      {"head", "head"},         {"brain", "head"},    {"skull", "head"},     {"chest", "chest"},
+      {"thorax", "chest"},      {"lung", "chest"},    {"heart", "chest"},    {"abdomen", "abdomen"},
+      {"abdominal", "abdomen"}, {"liver", "abdomen"}, {"spleen", "abdomen"}, {"kidney", "abdomen"},
+      {"pancreas", "abdomen"},  {"neck", "neck"},     {"spine", "spine"},    {"breast", "breast"},
+      {"prostate", "pelvis"},   {"pelvis", "pelvis"}};
   std::vector<std::string> words;
   for (const char c : path) {
     const bool part_of_word = std::isalnum(static_cast<unsigned char>(c)) != 0;
