@@ -154,9 +154,7 @@ struct NetworkConfig {
 /// The plane-slice-aware transformer between volume tokens and the towers' space (3.3).
 struct PsatConfig {
   choice::Psat mode = choice::Psat::full;
-  Index queries = 300, width = 512, depth = 1, heads = 8;
-  double mlp_ratio = 4;
-  Index bins = 128;
+  Index queries = 300, width = 512, depth = 1, heads = 8, mlp_ratio = 4, bins = 128;
 
   template <class Self, class Field> static void fields(Self& self, Field&& field) {
     field("mode", self.mode, "full; no_positions: queries only; no_queries: pooled feature and projection (table 6a)");
@@ -164,7 +162,7 @@ struct PsatConfig {
     field("width", self.width, "width of a query (4.1)", between(1, 65536));
     field("depth", self.depth, "blocks (ours)", between(1, 64));
     field("heads", self.heads, "attention heads (ours)", between(1, 256));
-    field("mlp_ratio", self.mlp_ratio, "hidden width of the MLP over width (ours)", above(0));
+    field("mlp_ratio", self.mlp_ratio, "hidden width of the MLP over width (ours)", between(1, 64));
     field("bins", self.bins, "slice positions J of each plane (3.3; number ours)", between(2, 65536));
   }
   void check(const ConfigCheck& check) const {

@@ -59,7 +59,7 @@ caption { caption-side: bottom; text-align: left; padding-top: .5rem; font-size:
 th, td { padding: .4rem .9rem .4rem 0; text-align: left; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
 th { border-bottom: 2px solid #999; font-weight: 600; }
 .number { text-align: right; padding: .4rem 0 .4rem 1.2rem; white-space: nowrap; }
-figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; }
+figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; margin-left: -16px; }
 figcaption { font-size: .9rem; margin-top: .3rem; overflow-wrap: anywhere; }
 .pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
 .pictures figure { margin: 0; }

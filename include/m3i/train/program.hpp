@@ -1,0 +1,55 @@
+#pragma once
+/// What the programs have in common: the options --config, --set, --seed and --device, and their output folder.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "m3i/core/parallel.hpp"
+#include "m3i/io/json.hpp"
+#include "m3i/nn/init.hpp"
+#include "m3i/train/guard.hpp"
+#include "m3i/train/method_config.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Options that every training program takes. App is CLI::App.
+struct ProgramOptions {
+  std::string config_path;
+  std::vector<std::string> overrides;
+  bool show_config = false;
+
+  template <class App>
+  void add_to(App& app) {
+    app.add_option("-c,--config", config_path, "JSON configuration (see configs/); without it, the paper's values");
+    app.add_option("--set", overrides, "override one key, e.g. --set pretrain.epochs=3 (repeatable)")->take_all();
+    app.add_flag("--show-config", show_config, "print every key with its value and meaning, and leave");
+  }
+
+  /// The configuration; sets threads and seeds the initial values. Prints and leaves for --show-config.
+  MethodConfig load() const {
+    const MethodConfig config = load_config<MethodConfig>(config_path, overrides);
+    if (show_config) {
+      std::printf("%s", describe_config(config).c_str());
+      throw LeaveProgram{0};
+    }
+    const Device device = Device::parse(config.run.device);
+    require<ConfigError>(device.on_host() || device.number < cuda_device_count(), "run.device: ", config.run.device,
+                         " is not there; this build sees ", cuda_device_count(), " GPUs");
+    if (config.run.threads > 0) set_thread_count(int(config.run.threads));
+    seed_initializer(config.run.seed);
+    return config;
+  }
+};
+
+/// Makes the output folder; throws FileError that names it.
+inline void make_folder(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  require<FileError>(!error && std::filesystem::is_directory(folder), folder, ": cannot be made: ",
+                     error ? error.message() : std::string("something else has this name"));
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
