@@ -1,0 +1,90 @@
+#pragma once
+/// Convolutions of channels-last volumes, forwards and transposed. Pooling is in ops/pool.hpp.
+
+#include "m3i/autodiff/record.hpp"
+#include "m3i/kernels/conv3d.hpp"
+#include "m3i/ops/linear.hpp"
+#include "m3i/ops/pool.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Convolution (cross-correlation, as usual in learning).
+///
+///   x   [N, D, H, W, Ci]
+///   w   [Co, kD, kH, kW, Ci / groups]
+///   b   [Co], or not defined
+///   ->  [N, oD, oH, oW, Co], o = (in + 2 padding - dilation (k - 1) - 1) / stride + 1, rounded down
+///
+/// Gradients: x, w, b. Throws ShapeError.
+template <class T>
+Var<T> conv3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv3dSpec& spec = {}) {
+  require(spec.output_padding == Index3{0, 0, 0}, "conv3d: output_padding is for conv_transpose3d");
+  const Tensor<T> y = conv3d_forward(x.value(), w.value(), b.defined() ? b.value() : Tensor<T>(), spec);
+  std::vector<Var<T>> inputs{x, w};
+  if (b.defined()) inputs.push_back(b);
+  return record<T>("conv3d", y, inputs, [=](const Tensor<T>& dy) {
+    if (x.needs_grad()) conv3d_input_grad(dy, w.value(), x.grad(), spec);
+    if (w.needs_grad()) conv3d_weight_grad(x.value(), dy, w.grad(), spec);
+    if (b.needs_grad()) detail::add_column_sums(dy, b.grad());
+  });
+}
+
+namespace detail {
+
+template <class T>
+struct FillRows {  // y [..., C] = bias, or 0
+  const T* bias;
+  T* y;
+  Index channels;
+  M3I_HD void operator()(Index i) const { y[i] = bias ? bias[i % channels] : T(0.0f); }
+};
+
+/// [N, D, H, W, O] of a transposed convolution: the input shape of the convolution that it transposes.
+inline Shape conv_transpose3d_shape(const Shape& x, const Shape& w, const Conv3dSpec& spec) {
+  require(x.rank() == 5 && w.rank() == 5 && x[4] == w[0], "conv_transpose3d: needs an input [N, D, H, W, I] and a weight ",
+          "[I, kD, kH, kW, O / groups], got ", x, " and ", w);
+  Shape y{x[0]};
+  for (int a = 0; a < 3; ++a) {
+    const auto i = std::size_t(a);
+    require(spec.output_padding[i] >= 0 && spec.output_padding[i] < spec.stride[i], "conv_transpose3d: output_padding ",
+            spec.output_padding[i], " of axis ", a, " must be below the stride ", spec.stride[i]);
+    const Index extent = (x[a + 1] - 1) * spec.stride[i] - 2 * spec.padding[i] + spec.dilation[i] * (w[a + 1] - 1) +
+                         spec.output_padding[i] + 1;
+    require(x[a + 1] >= 1 && extent >= 1, "conv_transpose3d: input ", x, " and weight ", w, " give an extent of ", extent,
+            " along axis ", a, "; use less padding");
+    y.push_back(extent);
+  }
+  y.push_back(w[4] * spec.groups);
+  return y;
+}
+
+}  // namespace detail
+
+/// Transposed convolution: the map whose matrix is the transpose of conv3d's with the same weight and settings, used to
+/// enlarge volumes.
+///
+///   x   [N, D, H, W, I]
+///   w   [I, kD, kH, kW, O / groups]
+///   b   [O], or not defined
+///   ->  [N, oD, oH, oW, O], o = (in - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1
+///
+/// Gradients: x, w, b. Throws ShapeError.
+template <class T>
+Var<T> conv_transpose3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv3dSpec& spec = {}) {
+  const Tensor<T> y(detail::conv_transpose3d_shape(x.shape(), w.shape(), spec), x.device());
+  require(!b.defined() || b.shape() == Shape{y.shape()[4]}, "conv_transpose3d: weight ", w.shape(), " expects a bias [",
+          y.shape()[4], "], got ", b.defined() ? b.shape() : Shape{});
+  for_each(y.device(), y.size(), detail::FillRows<T>{b.defined() ? b.data() : nullptr, y.data(), y.shape()[4]});
+  conv3d_input_grad(x.value(), w.value(), y, spec);
+  std::vector<Var<T>> inputs{x, w};
+  if (b.defined()) inputs.push_back(b);
+  return record<T>("conv_transpose3d", y, inputs, [=](const Tensor<T>& dy) {
+    if (x.needs_grad()) gather_add(conv3d_forward(dy, w.value(), Tensor<T>(), spec), x.grad(), SameIndex{});
+    if (w.needs_grad()) conv3d_weight_grad(dy, x.value(), w.grad(), spec);
+    if (b.needs_grad()) detail::add_column_sums(dy, b.grad());
+  });
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
