@@ -1,0 +1,146 @@
+#pragma once
+/// The index arithmetic of window attention: which voxel a window's token is, which voxels a shifted window must keep
+/// apart, and which row of the bias table belongs to a pair of tokens.
+
+#include <array>
+#include <vector>
+
+#include "m3i/core/tensor.hpp"
+#include "m3i/kernels/for_each.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// How a pair of tokens finds its row in the table, from its relative position (r0, r1, r2), each >= 0.
+enum class RelativeIndex {
+  swin,      ///< r0 (2 w1 - 1)(2 w2 - 1) + r1 (2 w2 - 1) + r2: one row for each relative position
+  nnformer,  ///< r0 (3 w1 - 1) + r1 (2 w1 - 1) + r2: what nnFormer's published weights were trained with
+};
+
+struct WindowSpec {
+  Index heads = 1;
+  std::array<Index, 3> window{1, 1, 1};
+  std::array<Index, 3> shift{0, 0, 0};  ///< cyclic, towards lower positions
+  double scale = 0;                     ///< of the scores; 0: 1 / sqrt(channels of a head)
+  RelativeIndex index = RelativeIndex::swin;
+  /// The window that the table was made for, if larger: then token t takes the place that number t has in that window
+  /// (as MONAI's SwinUNETR does where a stage is smaller than its window). 0: `window`.
+  std::array<Index, 3> table_window{0, 0, 0};
+
+  std::array<Index, 3> tabled() const { return table_window[0] ? table_window : window; }
+  Index table_rows() const {
+    const auto w = tabled();
+    return (2 * w[0] - 1) * (2 * w[1] - 1) * (2 * w[2] - 1);
+  }
+};
+
+namespace detail {
+
+/// Row of the table = code(query) - code(key) + zero.
+struct RelativeRows {
+  Index w1, w2, step0, step1, zero;
+  explicit RelativeRows(const WindowSpec& spec) {
+    const auto w = spec.tabled();
+    w1 = w[1], w2 = w[2];
+    const bool swin = spec.index == RelativeIndex::swin;
+    step0 = swin ? (2 * w1 - 1) * (2 * w2 - 1) : 3 * w1 - 1;
+    step1 = swin ? 2 * w2 - 1 : 2 * w1 - 1;
+    zero = (w[0] - 1) * step0 + (w1 - 1) * step1 + w2 - 1;
+  }
+  M3I_HD Index code(Index t) const { return t / (w1 * w2) * step0 + t / w2 % w1 * step1 + t % w2; }
+  M3I_HD Index operator()(Index query, Index key) const { return code(query) - code(key) + zero; }
+};
+
+/// The table spread out as [heads, keys, queries].
+template <class T>
+struct WindowBias {
+  const T* table;
+  accumulate_t<T>* bias;
+  RelativeRows row;
+  Index heads, count;
+  M3I_HD void operator()(Index i) const {
+    const Index query = i % count, key = i / count % count, head = i / (count * count);
+    bias[i] = accumulate_t<T>(table[row(query, key) * heads + head]);
+  }
+};
+
+template <class A>
+struct WindowPadCell {
+  const A* x;
+  Index cols;
+  M3I_HD A operator()(Index r, Index c) const { return x[r * cols + c]; }
+};
+
+/// tokens[w, t]: the position in the volume of token t of window w, or -1 outside; regions[w, t]: which of up to 27
+/// parts of the rolled volume it lies in. A window across the seam of the roll sees several.
+struct WindowTokens {
+  Index* tokens;
+  std::uint8_t* regions;
+  Index extent[3], padded[3], window[3], shift[3];
+  M3I_HD void operator()(Index i) const {
+    const Index count = window[0] * window[1] * window[2];
+    Index t = i % count, w = i / count, position[3];
+    std::uint8_t region = 0, weight = 1;
+    for (int a = 2; a >= 0; --a) {
+      const Index across = padded[a] / window[a];
+      const Index p = w % across * window[a] + t % window[a];  // in the rolled, padded volume
+      w /= across, t /= window[a];
+      const Index moved = p + shift[a];
+      position[a] = moved < padded[a] ? moved : moved - padded[a];
+      const int part = p < padded[a] - window[a] ? 0 : p < padded[a] - shift[a] ? 1 : 2;
+      region = std::uint8_t(region + part * weight), weight = std::uint8_t(weight * 3);
+    }
+    const bool inside = position[0] < extent[0] && position[1] < extent[1] && position[2] < extent[2];
+    tokens[i] = inside ? (position[0] * extent[1] + position[1]) * extent[2] + position[2] : -1;
+    if (regions) regions[i] = region;
+  }
+};
+
+struct WindowLayout {
+  Index windows = 1, count = 1, volume = 1;  ///< windows of a volume, tokens of a window, voxels of a volume
+  bool padded = false, shifted = false;
+  RelativeRows offsets;
+  Tensor<Index> tokens;
+  Tensor<std::uint8_t> regions;  ///< undefined unless shifted
+
+  WindowLayout(const Shape& shape, const WindowSpec& spec, Device device) : offsets(spec) {
+    WindowTokens map{};
+    for (int a = 0; a < 3; ++a) {
+      const auto axis = std::size_t(a);
+      const Index extent = shape[a + 1], w = spec.window[axis];
+      map.extent[a] = extent, map.window[a] = w, map.shift[a] = spec.shift[axis];
+      map.padded[a] = (extent + w - 1) / w * w;
+      windows *= map.padded[a] / w, count *= w, volume *= extent;
+      padded |= map.padded[a] != extent, shifted |= spec.shift[axis] > 0;
+    }
+    require(2 * offsets.zero < spec.table_rows(), "window_attention: nnFormer's index reaches row ", 2 * offsets.zero,
+            " of a table of ", spec.table_rows(), "; it is made for cubic windows");
+    const auto w = spec.tabled();
+    require(count <= w[0] * w[1] * w[2], "window_attention: the window's ", count, " tokens do not fit the table's window of ",
+            w[0] * w[1] * w[2]);
+    tokens = Tensor<Index>({windows, count}, device);
+    if (shifted) regions = Tensor<std::uint8_t>({windows, count}, device);
+    map.tokens = tokens.data(), map.regions = regions.data();
+    for_each(device, tokens.size(), map);
+  }
+};
+
+/// For each row of the table the pairs that use it, as positions in [keys, queries].
+struct PairLists {
+  Tensor<Index> starts, pairs;
+  PairLists(const WindowSpec& spec, const WindowLayout& layout, Device device) {
+    const Index n = layout.count, rows = spec.table_rows();
+    std::vector<Index> first(std::size_t(rows) + 1, 0), list(std::size_t(n * n));
+    for (Index key = 0; key < n; ++key)
+      for (Index query = 0; query < n; ++query) ++first[std::size_t(layout.offsets(query, key)) + 1];
+    for (std::size_t r = 1; r < first.size(); ++r) first[r] += first[r - 1];
+    starts = Tensor<Index>::from(first, {rows + 1}, device);
+    for (Index key = 0; key < n; ++key)
+      for (Index query = 0; query < n; ++query) list[std::size_t(first[std::size_t(layout.offsets(query, key))]++)] = key * n + query;
+    pairs = Tensor<Index>::from(list, {n * n}, device);
+  }
+};
+
+}  // namespace detail
+}  // namespace M3I_ABI
+}  // namespace m3i
