@@ -27,7 +27,8 @@ inline namespace M3I_ABI {
 struct ConfigCheck {
   std::string origin, prefix;
 
-  template <class... Parts> void operator()(bool ok, const char* key, const Parts&... parts) const {
+  template <class... Parts>
+  void operator()(bool ok, const char* key, const Parts&... parts) const {
     require<ConfigError>(ok, origin, ": ", prefix, key, ": ", text(parts...));
   }
 };
@@ -151,14 +152,16 @@ inline OrderedJson parse_config(std::string_view text, const std::string& origin
 }
 
 /// Sets the fields that `json` names. On an error `config` keeps its old values.
-template <ConfigSection C> void read_config(C& config, const OrderedJson& json, const std::string& origin) {
+template <ConfigSection C>
+void read_config(C& config, const OrderedJson& json, const std::string& origin) {
   C next = config;
   detail::read_section(settings(next), json, {origin, ""});
   config = std::move(next);
 }
 
 /// Applies one override, "pretrain.epochs=3", "network.depths=1,1" or "pretrain.alignment=info_nce".
-template <ConfigSection C> void set_config(C& config, std::string_view assignment) {
+template <ConfigSection C>
+void set_config(C& config, std::string_view assignment) {
   const auto equals = assignment.find('=');
   require<ConfigError>(equals != std::string_view::npos && equals > 0, "--set ", assignment, ": expected key=value");
   const std::string key(assignment.substr(0, equals)), value(assignment.substr(equals + 1));
@@ -197,7 +200,8 @@ void check_config(const C& config, const std::string& origin, const std::string&
 
 /// Defaults, then the file (if `path` is not ""), then the overrides, then the checks.
 /// Throws FileError if the file cannot be read and ConfigError, naming file and key, if its content is wrong.
-template <ConfigSection C> C load_config(const std::string& path, const std::vector<std::string>& overrides = {}) {
+template <ConfigSection C>
+C load_config(const std::string& path, const std::vector<std::string>& overrides = {}) {
   C config{};
   if (!path.empty()) read_config(config, parse_config(detail::read_config_file(path, 1 << 24), path), path);
   for (const auto& assignment : overrides) set_config(config, assignment);
@@ -206,7 +210,8 @@ template <ConfigSection C> C load_config(const std::string& path, const std::vec
 }
 
 /// The configuration as JSON: every key, in the order of declaration.
-template <ConfigSection C> OrderedJson config_json(const C& config) {
+template <ConfigSection C>
+OrderedJson config_json(const C& config) {
   OrderedJson out = OrderedJson::object();
   for (const auto& s : settings(config)) {
     OrderedJson* at = &out;
@@ -219,14 +224,16 @@ template <ConfigSection C> OrderedJson config_json(const C& config) {
 }
 
 /// The configuration as the text of a file that `load_config` reads back to the same values.
-template <ConfigSection C> std::string config_text(const C& config) {
+template <ConfigSection C>
+std::string config_text(const C& config) {
   std::string out;
   detail::pretty_json(out, config_json(config), 0);
   return out + "\n";
 }
 
 /// Every key with its value, its meaning and what it may be: the output of a program's --show-config.
-template <ConfigSection C> std::string describe_config(const C& config) {
+template <ConfigSection C>
+std::string describe_config(const C& config) {
   const auto all = settings(config);
   const auto value_of = [](const Setting& s) {
     std::string value = s.get().dump(-1, ' ', true, OrderedJson::error_handler_t::replace);
@@ -253,7 +260,8 @@ template <ConfigSection C> std::string describe_config(const C& config) {
 }
 
 /// One line for each key whose value differs: "pretrain.epochs: 300 against 3". Empty if the two are equal.
-template <ConfigSection C> std::vector<std::string> config_difference(const C& a, const C& b) {
+template <ConfigSection C>
+std::vector<std::string> config_difference(const C& a, const C& b) {
   const auto left = settings(a), right = settings(b);
   std::vector<std::string> out;
   for (std::size_t i = 0; i < left.size(); ++i) {

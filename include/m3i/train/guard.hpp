@@ -46,7 +46,8 @@ inline std::string program_name(int argc, char** argv) {
 
 /// Parses with a CLI11 app (ParseError is CLI::ParseError). Help and version are printed by the app and leave with 0;
 /// anything wrong is a UsageError.
-template <class ParseError, class App> void parse_command_line(App& app, int argc, char** argv) {
+template <class ParseError, class App>
+void parse_command_line(App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const ParseError& error) {
@@ -57,7 +58,8 @@ template <class ParseError, class App> void parse_command_line(App& app, int arg
 
 /// Runs `function()`, which returns an exit code or nothing, and returns the program's exit code. An error is one
 /// message on `out`: "pretrain: error: triplets.jsonl: no such file".
-template <class Function> int run_program(int argc, char** argv, Function&& function, std::FILE* out = stderr) {
+template <class Function>
+int run_program(int argc, char** argv, Function&& function, std::FILE* out = stderr) {
   const std::string name = program_name(argc, argv);
   const auto report = [&](const char* what, const std::string& hint = "") {
     std::fflush(stdout);  // keep the order when both go to one place

@@ -34,7 +34,8 @@ using LogFile = std::unique_ptr<std::FILE, LogFileCloser>;
 
 /// Calls function(line number from 1, line without its end, offset after its end) for each line that ends in '\n' until
 /// it returns false. A last line without an end is what a kill left of an unfinished write; it is not a record.
-template <class Function> void for_each_line(const std::string& path, Function&& function) {
+template <class Function>
+void for_each_line(const std::string& path, Function&& function) {
   const LogFile file(std::fopen(path.c_str(), "rb"));
   require<FileError>(file != nullptr, path, ": the log cannot be opened for reading");
   std::string line;

@@ -81,7 +81,8 @@ struct DataConfig {
   std::array<double, 3> split{7, 1, 2};
   Index workers = 2;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("preprocessing", self.preprocessing,
           "pad to a cube and scale to image_size, or crop windows of image_size (4.2, table 6g)");
     field("spacing_mm", self.spacing_mm, "isotropic voxel size before padding, mm (4.2)", above(0));
@@ -121,7 +122,8 @@ struct NetworkConfig {
   double drop_path = 0;
   bool checkpointing = false;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("backbone", self.backbone, "architecture (4.1)");
     field("image_size", self.image_size, "edge of the cubic input, voxels (4.2)", between(4, 1024));
     field("in_channels", self.in_channels, "channels of the input volume", between(1, 64));
@@ -156,7 +158,8 @@ struct PsatConfig {
   choice::Psat mode = choice::Psat::full;
   Index queries = 300, width = 512, depth = 1, heads = 8, mlp_ratio = 4, bins = 128;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("mode", self.mode, "full; no_positions: queries only; no_queries: pooled feature and projection (table 6a)");
     field("queries", self.queries, "learnable queries Q (4.1)", between(1, 65536));
     field("width", self.width, "width of a query (4.1)", between(1, 65536));
@@ -180,7 +183,8 @@ struct OptimizerConfig {
   double final_rate = 0;
   double clip_norm = 0;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("kind", self.kind, "update rule (4.1: adam)");
     field("learning_rate", self.learning_rate, "step size after warm-up (4.1: 2e-5 in pretraining)", above(0));
     field("beta1", self.beta1, "decay of the mean of gradients (adam, adamw)", from_below(0, 1));
@@ -213,7 +217,8 @@ struct MpotConfig {
   bool metric_trace = false;
   std::optional<double> metric_learning_rate;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("epsilon", self.epsilon, "weight of the entropy (ours; not in the paper)", above(0));
     field("mass", self.mass, "mass s that is transported, 1 for balanced transport (ours; not in the paper)",
           above_upto(0, 1));
@@ -243,7 +248,8 @@ struct InfoNceConfig {
   double temperature = 0.07;
   bool learn_temperature = true;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("temperature", self.temperature, "first temperature (ours: CLIP's)", above(0));
     field("learn_temperature", self.learn_temperature, "train the temperature (ours)");
   }
@@ -256,7 +262,8 @@ struct ReconstructionConfig {
   double mask_ratio = 0;
   Index mask_patch = 8;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("kind", self.kind, "mean squared error (ours); printed: sum of norms as in (3); none (table 6b)");
     field("weight", self.weight, "weight in the total loss (4: 1)", at_least(0));
     field("mask_ratio", self.mask_ratio, "fraction of patches of the input set to 0 (ours: none; 0.75 is usual)",
@@ -275,7 +282,8 @@ struct PretrainConfig {
   OptimizerConfig optimizer;
   Index epochs = 300, batch_size = 4, max_steps = 0;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("alignment", self.alignment, "loss between volume and slice, volume and text (3.4.1, table 6b, 6c)");
     field("alignment_weight", self.alignment_weight, "weight in the total loss (4: 1)", at_least(0));
     field("mpot", self.mpot, "partial optimal transport");
@@ -306,7 +314,8 @@ struct ClipConfig {
   double temperature = 0.07;
   Index epochs = 10, batch_size = 32, max_steps = 0;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("pretrained", self.pretrained,
           "folder with CLIP weights and vocabulary (4.1), empty for towers from scratch");
     field("image_size", self.image_size, "edge of the input, pixels (CLIP ViT-B/32)", between(1, 4096));
@@ -342,7 +351,8 @@ struct FinetuneConfig {
   Index freeze_epochs = 0, validate_every = 1;
   double train_fraction = 1;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("optimizer", self.optimizer, "optimiser of network and head (ours)");
     field("epochs", self.epochs, "passes over the training subjects (ours)", at_least(1));
     field("batch_size", self.batch_size, "volumes of a step (ours)", between(1, 65536));
@@ -363,7 +373,8 @@ struct SegmentationConfig {
   double smooth = 1e-5;
   bool deep_supervision = false;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("training", self.training, "optimisation");
     field("loss", self.loss, "loss (4.2.1: dice)");
     field("background", self.background, "let the background count as a class in the Dice loss (ours)");
@@ -378,7 +389,8 @@ struct ClassificationConfig {
   double dropout = 0, label_smoothing = 0;
   bool balance = false;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("training", self.training, "optimisation");
     field("dropout", self.dropout, "dropout before the head (ours)", from_below(0, 1));
     field("label_smoothing", self.label_smoothing, "weight of the uniform distribution in the target (ours)",
@@ -394,7 +406,8 @@ struct RunConfig {
   Index threads = 0;
   Index log_every = 1, save_every = 100, keep = 3, max_bad_steps = 10;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("seed", self.seed, "seed of every random number; the same seed gives the same bits");
     field("device", self.device, "cpu, cuda:0, ... or emulated");
     field("threads", self.threads, "threads of the CPU, 0 for all", between(0, 4096));
@@ -418,7 +431,8 @@ struct MethodConfig {
   SegmentationConfig segmentation;
   ClassificationConfig classification;
 
-  template <class Self, class Field> static void fields(Self& self, Field&& field) {
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
     field("about", self.about, "free text: what this file is for");
     field("run", self.run, "seed, device, logs, checkpoints");
     field("data", self.data, "volumes, slices, splits (3.1, 4.1, 4.2)");

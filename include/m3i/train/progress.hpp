@@ -84,8 +84,8 @@ inline std::string progress_text(const ProgressState& state, Index columns, bool
 struct ProgressOptions {
   Index done = 0;  ///< steps that were done before this run; they do not count for the speed
   std::FILE* out = stderr;
-  int terminal = -1;            ///< 1: redraw in place, 0: plain lines, -1: ask the system
-  double plain_seconds = 20;    ///< between two plain lines
+  int terminal = -1;              ///< 1: redraw in place, 0: plain lines, -1: ask the system
+  double plain_seconds = 20;      ///< between two plain lines
   std::function<double()> now{};  ///< seconds from any origin; empty for the steady clock
 };
 

@@ -92,7 +92,8 @@ concept NamedEnum = std::is_enum_v<E> && requires(E e) {
 };
 
 /// The name of an enumeration's value.
-template <NamedEnum E> std::string enum_name(E value) {
+template <NamedEnum E>
+std::string enum_name(E value) {
   return std::string(enum_names(value)[static_cast<std::size_t>(value)]);
 }
 
@@ -153,9 +154,11 @@ inline std::string with_range(std::string type, const Range& range) {
 }
 
 /// How a type is named, written to JSON and read back.
-template <class T> struct Codec;
+template <class T>
+struct Codec;
 
-template <> struct Codec<bool> {
+template <>
+struct Codec<bool> {
   static std::string type(const Range&) { return "true or false"; }
   static OrderedJson write(bool value) { return value; }
   static bool read(const OrderedJson& json, const Where& where, const Range& range) {
@@ -164,7 +167,8 @@ template <> struct Codec<bool> {
   }
 };
 
-template <std::integral T> struct Codec<T> {
+template <std::integral T>
+struct Codec<T> {
   static std::string type(const Range& range) { return with_range("integer", range); }
   static OrderedJson write(T value) { return value; }
   static T read(const OrderedJson& json, const Where& where, const Range& range) {
@@ -176,7 +180,8 @@ template <std::integral T> struct Codec<T> {
   }
 };
 
-template <std::floating_point T> struct Codec<T> {
+template <std::floating_point T>
+struct Codec<T> {
   static std::string type(const Range& range) { return with_range("number", range); }
   static OrderedJson write(T value) { return value; }
   static T read(const OrderedJson& json, const Where& where, const Range& range) {
@@ -185,7 +190,8 @@ template <std::floating_point T> struct Codec<T> {
   }
 };
 
-template <> struct Codec<std::string> {
+template <>
+struct Codec<std::string> {
   static std::string type(const Range&) { return "text"; }
   static OrderedJson write(const std::string& value) { return value; }
   static std::string read(const OrderedJson& json, const Where& where, const Range& range) {
@@ -194,7 +200,8 @@ template <> struct Codec<std::string> {
   }
 };
 
-template <NamedEnum E> struct Codec<E> {
+template <NamedEnum E>
+struct Codec<E> {
   static std::vector<std::string> names() {
     std::vector<std::string> out;
     for (const auto& name : enum_names(E{})) out.emplace_back(name);
@@ -215,7 +222,8 @@ template <NamedEnum E> struct Codec<E> {
   }
 };
 
-template <class T> struct Codec<std::optional<T>> {
+template <class T>
+struct Codec<std::optional<T>> {
   static std::string type(const Range& range) { return Codec<T>::type(range) + ", or null"; }
   static OrderedJson write(const std::optional<T>& value) { return value ? Codec<T>::write(*value) : OrderedJson(); }
   static std::optional<T> read(const OrderedJson& json, const Where& where, const Range& range) {
@@ -224,7 +232,8 @@ template <class T> struct Codec<std::optional<T>> {
   }
 };
 
-template <class List> struct ListCodec {
+template <class List>
+struct ListCodec {
   using T = typename List::value_type;
   static OrderedJson write(const List& list) {
     OrderedJson out = OrderedJson::array();
@@ -236,7 +245,8 @@ template <class List> struct ListCodec {
   }
 };
 
-template <class T> struct Codec<std::vector<T>> : ListCodec<std::vector<T>> {
+template <class T>
+struct Codec<std::vector<T>> : ListCodec<std::vector<T>> {
   static std::string type(const Range& range) { return "list of (" + Codec<T>::type(range) + ")"; }
   static std::vector<T> read(const OrderedJson& json, const Where& where, const Range& range) {
     if (!json.is_array()) wrong_value(json, where, type(range));
@@ -246,7 +256,8 @@ template <class T> struct Codec<std::vector<T>> : ListCodec<std::vector<T>> {
   }
 };
 
-template <class T, std::size_t N> struct Codec<std::array<T, N>> : ListCodec<std::array<T, N>> {
+template <class T, std::size_t N>
+struct Codec<std::array<T, N>> : ListCodec<std::array<T, N>> {
   static std::string type(const Range& range) { return text("list of ", N, " (", Codec<T>::type(range), ")"); }
   static std::array<T, N> read(const OrderedJson& json, const Where& where, const Range& range) {
     if (!json.is_array() || json.size() != N) wrong_value(json, where, type(range));
@@ -257,11 +268,15 @@ template <class T, std::size_t N> struct Codec<std::array<T, N>> : ListCodec<std
 };
 
 struct AnyField {
-  template <class T> void operator()(const char*, T&, const char*, Range = {}) const {}
+  template <class T>
+  void operator()(const char*, T&, const char*, Range = {}) const {}
 };
-template <class T> inline constexpr bool is_list = false;
-template <class T> inline constexpr bool is_list<std::vector<T>> = true;
-template <class T, std::size_t N> inline constexpr bool is_list<std::array<T, N>> = true;
+template <class T>
+inline constexpr bool is_list = false;
+template <class T>
+inline constexpr bool is_list<std::vector<T>> = true;
+template <class T, std::size_t N>
+inline constexpr bool is_list<std::array<T, N>> = true;
 
 }  // namespace detail
 
@@ -277,7 +292,8 @@ struct Binder {
   std::vector<Setting>& out;
   std::string prefix;
 
-  template <class T> void operator()(const char* name, T& value, const char* doc, Range range = {}) const {
+  template <class T>
+  void operator()(const char* name, T& value, const char* doc, Range range = {}) const {
     using V = std::remove_const_t<T>;
     Setting s;
     s.key = prefix + name;
@@ -304,7 +320,8 @@ struct Binder {
 }  // namespace detail
 
 /// Every field of `config` and of its sections, in the order of declaration; a section comes before its fields.
-template <ConfigSection C> std::vector<Setting> settings(C& config) {
+template <ConfigSection C>
+std::vector<Setting> settings(C& config) {
   std::vector<Setting> out;
   std::remove_const_t<C>::fields(config, detail::Binder{out, ""});
   return out;
