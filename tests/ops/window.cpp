@@ -205,6 +205,7 @@ TEST_CASE("window_attention: sizes that do not fit are refused", "[ops][errors]"
   CHECK_THROWS_WITH(window_attention(x, table, {.heads = 2, .window = {2, 2, 2}, .shift = {2, 0, 0}}), Contains("shift 2 of axis 0"));
   CHECK_THROWS_WITH(window_attention(x, x, table, {.heads = 2, .window = {2, 2, 2}}), Contains("[N, D, H, W, 2 C]"));
   CHECK_THROWS_WITH(window_attention(x, Var<float>(), {.heads = 1, .window = {2, 2, 2}}, table), Contains("padding value [27, 2]"));
-  CHECK_THROWS_WITH(window_attention(x, Var<float>(), {.heads = 1, .window = {1, 4, 1}, .index = RelativeIndex::nnformer}),
+  const Var<float> flat(testing::wave<float>({7, 1}));
+  CHECK_THROWS_WITH(window_attention(x, flat, {.heads = 1, .window = {1, 4, 1}, .index = RelativeIndex::nnformer}),
                     Contains("cubic"));
 }

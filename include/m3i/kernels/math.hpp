@@ -97,7 +97,8 @@ M3I_HD inline T expm1(T x) {
   using L = detail::Layout<T>;
   const auto e = detail::reduce(detail::clamp_exponent(x));
   const T scale = e.scale * e.scale2;
-  const T y = scale * e.r_expm1 + (scale - 1);
+  const T near = scale * e.r_expm1 + (scale - 1);
+  const T y = x > T(40) ? (e.r_expm1 + 1) * e.scale * e.scale2 : near;  // there 1 is lost, and `scale` may overflow
   return x > L::highest ? std::numeric_limits<T>::infinity() : y;
 }
 
@@ -129,7 +130,8 @@ M3I_HD inline T log(T x) {
 template <class T>
 M3I_HD inline T log1p(T x) {
   const T u = 1 + x;
-  const T y = math::log(u) - ((u - 1) - x) / u;
+  const T lost = (u - 1) - x;
+  const T y = math::log(u) - (u == 0 ? T(0) : lost / u);
   return x < std::numeric_limits<T>::infinity() ? y : x;
 }
 

@@ -14,15 +14,14 @@ namespace detail {
 template <class T>
 struct WindowBiasGrad {
   using A = accumulate_t<T>;
-  const A* partial;  ///< [groups, heads, pairs]
+  const A* scores;  ///< [heads, pairs]
   const Index *starts, *pairs;
   T* table;
-  Index groups, heads, count;
+  Index heads, count;
   M3I_HD void operator()(Index i) const {
     const Index row = i / heads, head = i % heads;
     A total = A(table[i]);
-    for (Index e = starts[row]; e < starts[row + 1]; ++e)
-      for (Index g = 0; g < groups; ++g) total += partial[(g * heads + head) * count + pairs[e]];
+    for (Index e = starts[row]; e < starts[row + 1]; ++e) total += scores[head * count + pairs[e]];
     table[i] = T(total);
   }
 };
@@ -57,7 +56,7 @@ template <class T, class A = accumulate_t<T>>
 void add_pad_sums(const WindowInput<T>& in, Index part, const Tensor<A>& sums) {
   if (!sums.defined()) return;
   const Index groups = sums.shape()[0], channels = sums.shape()[1];
-  for_columns(sums.device(), groups, channels, WindowPadCell<A>{sums.data(), channels}, in.pad.grad().data() + in.offset + part * channels);
+  for_columns(sums.device(), groups, channels, WindowCell<A>{sums.data(), channels}, in.pad.grad().data() + in.offset + part * channels);
 }
 
 template <class T>
@@ -88,7 +87,10 @@ Var<T> window_attention(const WindowInput<T>& q, const WindowInput<T>& kv, Index
   Tensor<A> bias;
   if (table.defined()) {
     bias = Tensor<A>({heads, layout.count, layout.count}, device);
-    for_each(device, bias.size(), WindowBias<T>{table.data(), bias.data(), layout.offsets, heads, layout.count});
+    const RelativeCodes relative(spec);
+    const auto codes = Tensor<Index>::from(relative.code, {layout.count}, device);
+    for_rows(device, heads * layout.count,
+             WindowBias<T>{table.data(), codes.data(), bias.data(), heads, layout.count, relative.zero}, layout.count);
   }
   AttentionProblem<T> p;
   p.batches = shape[0] * layout.windows, p.heads = heads, p.queries = p.keys = layout.count;
@@ -116,9 +118,12 @@ Var<T> window_attention(const WindowInput<T>& q, const WindowInput<T>& kv, Index
     attention_backward(device, p, d, HeadRows<const T>{y.data(), channels, depth}, HeadRows<const T>{dy.data(), channels, depth}, lse.data());
     add_pad_sums(q, 0, pad_q), add_pad_sums(kv, 0, pad_k), add_pad_sums(kv, 1, pad_v);
     if (!table.needs_grad()) return;
-    const PairLists pairs(spec, layout, device);
-    for_each(device, table.size(), WindowBiasGrad<T>{partial.data(), pairs.starts.data(), pairs.pairs.data(), table.grad().data(),
-                                                     d.groups, heads, p.keys * p.queries});
+    const Index pair_count = p.keys * p.queries, all = heads * pair_count;
+    const auto scores = Tensor<A>::zeros({heads, pair_count}, device);
+    for_columns(device, d.groups, all, WindowCell<A>{partial.data(), all}, scores.data());
+    const PairLists lists(spec, device);
+    for_each(device, table.size(), WindowBiasGrad<T>{scores.data(), lists.starts.data(), lists.pairs.data(), table.grad().data(),
+                                                     heads, pair_count});
   });
 }
 

@@ -36,36 +36,42 @@ struct WindowSpec {
 
 namespace detail {
 
-/// Row of the table = code(query) - code(key) + zero.
-struct RelativeRows {
-  Index w1, w2, step0, step1, zero;
-  explicit RelativeRows(const WindowSpec& spec) {
+/// Row of the table for a pair = code(query) - code(key) + zero.
+struct RelativeCodes {
+  std::vector<Index> code;  ///< of each token of a window
+  Index zero = 0;
+
+  explicit RelativeCodes(const WindowSpec& spec) {
     const auto w = spec.tabled();
-    w1 = w[1], w2 = w[2];
     const bool swin = spec.index == RelativeIndex::swin;
-    step0 = swin ? (2 * w1 - 1) * (2 * w2 - 1) : 3 * w1 - 1;
-    step1 = swin ? 2 * w2 - 1 : 2 * w1 - 1;
-    zero = (w[0] - 1) * step0 + (w1 - 1) * step1 + w2 - 1;
+    const Index step0 = swin ? (2 * w[1] - 1) * (2 * w[2] - 1) : 3 * w[1] - 1, step1 = swin ? 2 * w[2] - 1 : 2 * w[1] - 1;
+    const Index count = spec.window[0] * spec.window[1] * spec.window[2], places = w[0] * w[1] * w[2];
+    require(count <= places, "window_attention: the window's ", count, " tokens do not fit the table's window of ", places);
+    zero = (w[0] - 1) * step0 + (w[1] - 1) * step1 + w[2] - 1;
+    require(2 * zero < spec.table_rows(), "window_attention: nnFormer's index reaches row ", 2 * zero, " of a table of ",
+            spec.table_rows(), "; it is made for cubic windows");
+    for (Index t = 0; t < count; ++t) code.push_back(t / (w[1] * w[2]) * step0 + t / w[2] % w[1] * step1 + t % w[2]);
   }
-  M3I_HD Index code(Index t) const { return t / (w1 * w2) * step0 + t / w2 % w1 * step1 + t % w2; }
-  M3I_HD Index operator()(Index query, Index key) const { return code(query) - code(key) + zero; }
 };
 
-/// The table spread out as [heads, keys, queries].
+/// The table spread out as [heads, keys, queries]; one team a key of a head.
 template <class T>
 struct WindowBias {
   const T* table;
+  const Index* code;
   accumulate_t<T>* bias;
-  RelativeRows row;
-  Index heads, count;
-  M3I_HD void operator()(Index i) const {
-    const Index query = i % count, key = i / count % count, head = i / (count * count);
-    bias[i] = accumulate_t<T>(table[row(query, key) * heads + head]);
+  Index heads, count, zero;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index step = heads, *codes = code;
+    const T* from = table + (zero - code[row % count]) * step + row / count;
+    accumulate_t<T>* to = bias + row * count;
+    team.each(count, [=](Index query) { to[query] = accumulate_t<T>(from[codes[query] * step]); });
   }
 };
 
 template <class A>
-struct WindowPadCell {
+struct WindowCell {
   const A* x;
   Index cols;
   M3I_HD A operator()(Index r, Index c) const { return x[r * cols + c]; }
@@ -99,11 +105,10 @@ struct WindowTokens {
 struct WindowLayout {
   Index windows = 1, count = 1, volume = 1;  ///< windows of a volume, tokens of a window, voxels of a volume
   bool padded = false, shifted = false;
-  RelativeRows offsets;
   Tensor<Index> tokens;
   Tensor<std::uint8_t> regions;  ///< undefined unless shifted
 
-  WindowLayout(const Shape& shape, const WindowSpec& spec, Device device) : offsets(spec) {
+  WindowLayout(const Shape& shape, const WindowSpec& spec, Device device) {
     WindowTokens map{};
     for (int a = 0; a < 3; ++a) {
       const auto axis = std::size_t(a);
@@ -113,11 +118,6 @@ struct WindowLayout {
       windows *= map.padded[a] / w, count *= w, volume *= extent;
       padded |= map.padded[a] != extent, shifted |= spec.shift[axis] > 0;
     }
-    require(2 * offsets.zero < spec.table_rows(), "window_attention: nnFormer's index reaches row ", 2 * offsets.zero,
-            " of a table of ", spec.table_rows(), "; it is made for cubic windows");
-    const auto w = spec.tabled();
-    require(count <= w[0] * w[1] * w[2], "window_attention: the window's ", count, " tokens do not fit the table's window of ",
-            w[0] * w[1] * w[2]);
     tokens = Tensor<Index>({windows, count}, device);
     if (shifted) regions = Tensor<std::uint8_t>({windows, count}, device);
     map.tokens = tokens.data(), map.regions = regions.data();
@@ -128,15 +128,17 @@ struct WindowLayout {
 /// For each row of the table the pairs that use it, as positions in [keys, queries].
 struct PairLists {
   Tensor<Index> starts, pairs;
-  PairLists(const WindowSpec& spec, const WindowLayout& layout, Device device) {
-    const Index n = layout.count, rows = spec.table_rows();
+  PairLists(const WindowSpec& spec, Device device) {
+    const RelativeCodes relative(spec);
+    const Index n = Index(relative.code.size()), rows = spec.table_rows();
     std::vector<Index> first(std::size_t(rows) + 1, 0), list(std::size_t(n * n));
-    for (Index key = 0; key < n; ++key)
-      for (Index query = 0; query < n; ++query) ++first[std::size_t(layout.offsets(query, key)) + 1];
+    for (const Index key : relative.code)
+      for (const Index query : relative.code) ++first[std::size_t(query - key + relative.zero + 1)];
     for (std::size_t r = 1; r < first.size(); ++r) first[r] += first[r - 1];
     starts = Tensor<Index>::from(first, {rows + 1}, device);
-    for (Index key = 0; key < n; ++key)
-      for (Index query = 0; query < n; ++query) list[std::size_t(first[std::size_t(layout.offsets(query, key))]++)] = key * n + query;
+    Index pair = 0;
+    for (const Index key : relative.code)
+      for (const Index query : relative.code) list[std::size_t(first[std::size_t(query - key + relative.zero)]++)] = pair++;
     pairs = Tensor<Index>::from(list, {n * n}, device);
   }
 };
