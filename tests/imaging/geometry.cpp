@@ -59,7 +59,8 @@ TEST_CASE("orientation: a voxel keeps its place in the world", "[imaging]") {
     const Volume<float> turned = reorient(ras, map);
     const Point3 first = turned.affine({0, 0, 0});
     const Point3 voxel = inverse(ras.affine)(first);
-    const Index at = (Index(std::lround(voxel[0])) * 4 + Index(std::lround(voxel[1]))) * 5 + Index(std::lround(voxel[2]));
+    const Index at =
+        (Index(std::lround(voxel[0])) * 4 + Index(std::lround(voxel[1]))) * 5 + Index(std::lround(voxel[2]));
     CHECK(turned.voxels.data()[0] == ras.voxels.data()[at]);
   }
 }

@@ -54,14 +54,16 @@ TEST_CASE("nifti goldens: sound files give the reference values and geometry", "
       check_values(item, folder, expected);
       const NiftiHeader header = read_nifti_header(path);
       const Affine affine = grid_of(header, path).affine;
-      const bool quaternion = item.contains("note") && item["note"].get<std::string>().find("quaternion") != std::string::npos;
+      const bool quaternion =
+          item.contains("note") && item["note"].get<std::string>().find("quaternion") != std::string::npos;
       CHECK(golden::worst(affine, golden::affine(item.at("affine"))) < (quaternion ? 1e-4 : 1e-5));
       CHECK(header.version == item.at("nifti_version").get<int>());
       CHECK(header.big_endian == (item.at("byte_order") == "big"));
       CHECK(header.datatype == item.at("datatype").get<std::int64_t>());
       CHECK(orientation(affine) == item.at("orientation").get<std::string>());
       const Point3 spacing = spacing_mm(affine);
-      for (std::size_t a = 0; a < 3; ++a) CHECK(spacing[a] == Approx(item.at("spacing").at(a).get<double>()).epsilon(1e-4));
+      for (std::size_t a = 0; a < 3; ++a)
+        CHECK(spacing[a] == Approx(item.at("spacing").at(a).get<double>()).epsilon(1e-4));
     } catch (const Error& error) {
       FAIL_CHECK("refused: " << error.what());
     }

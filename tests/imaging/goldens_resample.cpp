@@ -20,7 +20,8 @@ Volume<T> load(const SafeTensors& file, const std::string& name) {
 }
 
 Point3 spacing_of(const Json& item) {
-  return {item.at("spacing")[0].get<double>(), item.at("spacing")[1].get<double>(), item.at("spacing")[2].get<double>()};
+  return {item.at("spacing")[0].get<double>(), item.at("spacing")[1].get<double>(),
+          item.at("spacing")[2].get<double>()};
 }
 Size3 size_of(const Json& item) {
   return {item.at("size")[0].get<Index>(), item.at("size")[1].get<Index>(), item.at("size")[2].get<Index>()};
@@ -38,7 +39,8 @@ Volume<T> apply(const Json& item, const Volume<T>& in) {
   if (op == "to_ras") return to_ras(in);
   if (op == "minmax") return {minmax(in.voxels), in.affine, nullptr};
   if (op == "percentile_clip")
-    return {percentile_clip(in.voxels, item.at("low").get<double>(), item.at("high").get<double>()), in.affine, nullptr};
+    return {percentile_clip(in.voxels, item.at("low").get<double>(), item.at("high").get<double>()), in.affine,
+            nullptr};
   if (op == "slice" || op == "slice_display") {
     const auto s = extract_slice(in, parse_plane(item.at("plane").get<std::string>()), item.at("index").get<Index>());
     return {op == "slice" ? s : slice_display(s), in.affine, nullptr};

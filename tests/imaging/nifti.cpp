@@ -49,8 +49,18 @@ void write_bytes(const std::string& path, const std::vector<char>& bytes) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("nifti: every voxel type comes back as it was written", "[imaging]", std::uint8_t, std::int8_t,
-                   std::int16_t, std::uint16_t, std::int32_t, std::uint32_t, std::int64_t, std::uint64_t, float, double) {
+TEMPLATE_TEST_CASE("nifti: every voxel type comes back as it was written",
+                   "[imaging]",
+                   std::uint8_t,
+                   std::int8_t,
+                   std::int16_t,
+                   std::uint16_t,
+                   std::int32_t,
+                   std::uint32_t,
+                   std::int64_t,
+                   std::uint64_t,
+                   float,
+                   double) {
   const Folder folder;
   const Volume<TestType> volume = sample<TestType>();
   for (const std::string name : {"v.nii", "v.nii.gz"}) {
@@ -204,7 +214,8 @@ TEST_CASE("nifti: every truncation and every changed header byte is an error or 
   Index refused = 0;
   for (int turn = 0; turn < 600; ++turn) {
     std::vector<char> bytes = good;
-    for (int change = 0; change < 1 + turn % 3; ++change) bytes[std::size_t(random.below(352))] = char(random.below(256));
+    for (int change = 0; change < 1 + turn % 3; ++change)
+      bytes[std::size_t(random.below(352))] = char(random.below(256));
     write_bytes(folder / "m.nii", bytes);
     try {
       read_nifti_frames<float>(folder / "m.nii");

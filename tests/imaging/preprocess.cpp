@@ -12,7 +12,10 @@ Volume<std::int32_t> boxes(const OrientationMap& map) {
   for (Index i = 0; i < 20; ++i)
     for (Index j = 0; j < 26; ++j)
       for (Index k = 0; k < 14; ++k)
-        l.data()[(i * 26 + j) * 14 + k] = i < 6 && j < 8 ? 1 : k > 9 ? 2 : (i - 12) * (i - 12) + (j - 15) * (j - 15) < 20 ? 7 : 0;
+        l.data()[(i * 26 + j) * 14 + k] = i < 6 && j < 8                                   ? 1
+                                          : k > 9                                          ? 2
+                                          : (i - 12) * (i - 12) + (j - 15) * (j - 15) < 20 ? 7
+                                                                                           : 0;
   return reorient(Volume<std::int32_t>{l, Affine::scaling({1.5, 1, 2.25}, {-8, 3, 40}), nullptr}, map);
 }
 
@@ -22,7 +25,8 @@ TEST_CASE("preprocess: labels come back exactly on the input's own grid", "[imag
   for (const OrientationMap& map : {OrientationMap{}, OrientationMap{{2, 0, 1}, {true, false, true}},
                                     OrientationMap{{1, 0, 2}, {true, true, true}}}) {
     const auto labels = boxes(map);
-    const auto done = preprocess_labels(labels, {.size = 96, .spacing_mm = 0.5});  // finer than the input: nothing is lost
+    const auto done =
+        preprocess_labels(labels, {.size = 96, .spacing_mm = 0.5});  // finer than the input: nothing is lost
     CHECK(done.volume.shape() == Shape{96, 96, 96});
     CHECK(orientation(done.volume.affine) == "RAS");
     const auto back = done.record.restore_labels(done.volume.voxels);

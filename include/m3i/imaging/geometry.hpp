@@ -134,7 +134,7 @@ inline GridComparison same_grid(const Grid& a, const Grid& b, double tolerance_m
     const double distance = std::hypot(p[0] - q[0], p[1] - q[1], p[2] - q[2]);
     if (!(distance <= worst)) worst = distance;  // keeps a NaN
   }
-  // A thin slice needs no corner shift to be another slice: compare the step across it as well.
+  // An axis of one voxel has no far corner that could show another voxel size: compare the sizes too.
   const Point3 sa = spacing_mm(a.affine), sb = spacing_mm(b.affine);
   for (std::size_t x = 0; x < 3; ++x)
     if (!(std::abs(sa[x] - sb[x]) <= worst)) worst = std::abs(sa[x] - sb[x]);

@@ -42,7 +42,8 @@ IntensityStats intensity_stats(const Tensor<T>& voxels) {
   return s;
 }
 
-/// Throws FileError, naming the file and the first voxel, for a volume [I, J, K] with NaN or infinity or with one value.
+/// Throws FileError, naming the file and the first voxel, for a volume [I, J, K] with NaN or infinity or with one
+/// value.
 template <class T>
 void check_intensities(const Tensor<T>& voxels, const std::string& path) {
   detail::require_volume("check_intensities", voxels);
@@ -119,8 +120,8 @@ Tensor<T> percentile_clip(const Tensor<T>& voxels, double low_percent = 0.5, dou
 /// A CT window: center - width / 2 becomes 0, center + width / 2 becomes 1, in the volume's units (HU).
 template <class T>
 Tensor<T> window(const Tensor<T>& voxels, double center, double width) {
-  require<ConfigError>(std::isfinite(center) && std::isfinite(width) && width > 0, "window: center ", center, ", width ",
-                       width, ", expected a positive width");
+  require<ConfigError>(std::isfinite(center) && std::isfinite(width) && width > 0, "window: center ", center,
+                       ", width ", width, ", expected a positive width");
   return rescale(voxels, center - width / 2, center + width / 2, true);
 }
 

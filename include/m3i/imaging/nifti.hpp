@@ -67,7 +67,8 @@ inline OpenNifti open_nifti(const std::string& given) {
   if (file->read(bytes.data(), 4) == 4) version = nifti_version(bytes.data(), swap);
   require<FileError>(version > 0, path, ": is not a NIfTI file: the first four bytes must hold 348 or 540",
                      file->length() == 0 ? " (the file is empty)" : "");
-  const std::vector<std::uint8_t> rest = file->read_exactly(nifti_header_bytes(version) - 4, "the header's other fields");
+  const std::vector<std::uint8_t> rest =
+      file->read_exactly(nifti_header_bytes(version) - 4, "the header's other fields");
   bytes.insert(bytes.end(), rest.begin(), rest.end());
   OpenNifti open{parse_header(bytes, path), {}, nullptr};
   NiftiHeader& h = open.header;
@@ -86,8 +87,8 @@ inline OpenNifti open_nifti(const std::string& given) {
   // vox_offset and the voxels' bytes are below 2^56 each (2^63 for NIfTI-2's offset), so compare without adding.
   const Index need = nifti_type_bytes(h.datatype) * h.shape().size();
   require<FileError>(need <= file->most_bytes() && h.vox_offset <= file->most_bytes() - need, file->path(),
-                     ": too short: the header claims ", h.shape(), " voxels of type ", nifti_type_name(h.datatype), ", ",
-                     need, " bytes from byte ", h.vox_offset, " on, the file has ",
+                     ": too short: the header claims ", h.shape(), " voxels of type ", nifti_type_name(h.datatype),
+                     ", ", need, " bytes from byte ", h.vox_offset, " on, the file has ",
                      file->is_gzip() ? "at most " : "", file->most_bytes());
   const Index ahead = h.pair ? h.vox_offset : gap - got;
   require<FileError>(file->skip(ahead), file->path(), ": too short: ends before the voxels at byte ", h.vox_offset);

@@ -247,7 +247,8 @@ inline Affine header_affine(const NiftiHeader& h, const std::string& path) {
 
 /// Sizes, type, offset and scaling, each against what NIfTI allows; products cannot overflow afterwards.
 inline void check_header(const NiftiHeader& h, const std::string& path) {
-  require<FileError>(h.dim[0] >= 1 && h.dim[0] <= 7, path, ": dim[0] (number of axes) is ", h.dim[0], ", expected 1 to 7");
+  require<FileError>(h.dim[0] >= 1 && h.dim[0] <= 7, path, ": dim[0] (number of axes) is ", h.dim[0],
+                     ", expected 1 to 7");
   const Index voxel_bytes = nifti_type_bytes(h.datatype);
   require<FileError>(voxel_bytes > 0, path, ": voxel type ", h.datatype, " (", nifti_type_name(h.datatype),
                      ") is not supported, expected an integer or real type of 8 to 64 bits");
@@ -255,8 +256,8 @@ inline void check_header(const NiftiHeader& h, const std::string& path) {
   for (Index a = 1; a <= h.dim[0]; ++a) {
     const Index n = h.dim[std::size_t(a)];
     require<FileError>(n >= 1, path, ": dim[", a, "] is ", n, ", expected at least 1");
-    require<FileError>(!__builtin_mul_overflow(bytes, n, &bytes) && bytes < (Index(1) << 56), path, ": dim[1..", h.dim[0],
-                       "] claim more voxels than any file holds");
+    require<FileError>(!__builtin_mul_overflow(bytes, n, &bytes) && bytes < (Index(1) << 56), path, ": dim[1..",
+                       h.dim[0], "] claim more voxels than any file holds");
   }
   require<FileError>(h.dim[0] <= Shape::max_rank || h.dim[7] == 1, path, ": has 7 axes, expected at most ",
                      Shape::max_rank);

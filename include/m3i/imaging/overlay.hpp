@@ -45,12 +45,13 @@ inline std::array<std::uint8_t, 3> label_color(std::int64_t label) {
 inline Image to_rgb(const Image& image) {
   if (image.channels == 3) return image;
   Image out(image.height, image.width, 3);
-  for (std::size_t i = 0; i < image.pixels.size(); ++i) std::fill_n(out.pixels.begin() + std::ptrdiff_t(3 * i), 3, image.pixels[i]);
+  for (std::size_t i = 0; i < image.pixels.size(); ++i)
+    std::fill_n(out.pixels.begin() + std::ptrdiff_t(3 * i), 3, image.pixels[i]);
   return out;
 }
 
-/// Labels [H, W] over a picture of the same size: areas tinted with `opacity`, borders (a pixel whose right, left, upper
-/// or lower neighbour has another label) in full colour.
+/// Labels [H, W] over a picture of the same size: areas tinted with `opacity`, borders (a pixel whose right, left,
+/// upper or lower neighbour has another label) in full colour.
 template <class L>
 Image overlay_labels(const Image& picture, const Tensor<L>& labels, double opacity = 0.35, bool contours = true) {
   const Index h = picture.height, w = picture.width;
@@ -61,8 +62,9 @@ Image overlay_labels(const Image& picture, const Tensor<L>& labels, double opaci
     for (Index c = 0; c < w; ++c) {
       const L here = l[r * w + c];
       if (here <= L(0)) continue;
-      const bool border = contours && ((r > 0 && l[(r - 1) * w + c] != here) || (r + 1 < h && l[(r + 1) * w + c] != here) ||
-                                       (c > 0 && l[r * w + c - 1] != here) || (c + 1 < w && l[r * w + c + 1] != here));
+      const bool border =
+          contours && ((r > 0 && l[(r - 1) * w + c] != here) || (r + 1 < h && l[(r + 1) * w + c] != here) ||
+                       (c > 0 && l[r * w + c - 1] != here) || (c + 1 < w && l[r * w + c + 1] != here));
       const double strength = border ? 1.0 : opacity;
       const auto color = label_color(std::int64_t(here));
       for (std::size_t x = 0; x < 3; ++x) {
@@ -115,7 +117,8 @@ Image slice_picture(const Volume<T>& volume, const Tensor<L>& labels, Plane plan
   }
   const Point3 mm = spacing_mm(volume.affine);
   const int axis = plane_axis(plane);
-  const double across = mm[axis == 0 ? 1 : 0], down = mm[axis == 2 ? 1 : 2], pixel = std::min({mm[0], mm[1], mm[2]}) / zoom;
+  const double across = mm[axis == 0 ? 1 : 0], down = mm[axis == 2 ? 1 : 2],
+               pixel = std::min({mm[0], mm[1], mm[2]}) / zoom;
   const auto side = [&](Index n, double size) {
     return std::clamp<Index>(Index(std::lround(double(n) * size / pixel)), 1, 8192);
   };
@@ -129,7 +132,11 @@ Image slice_picture(const Volume<T>& volume, const Tensor<L>& labels, Plane plan
 ///   low, high  window of intensities
 ///   zoom       pixels per smallest voxel size
 template <class T, class L = std::int32_t>
-Image three_planes(const Volume<T>& volume, const Size3& at, const Tensor<L>& labels = {}, double low = 0, double high = 1,
+Image three_planes(const Volume<T>& volume,
+                   const Size3& at,
+                   const Tensor<L>& labels = {},
+                   double low = 0,
+                   double high = 1,
                    double zoom = 1) {
   std::vector<Image> images;
   for (const Plane plane : {Plane::sagittal, Plane::coronal, Plane::axial})
@@ -139,8 +146,14 @@ Image three_planes(const Volume<T>& volume, const Size3& at, const Tensor<L>& la
 
 /// The same slice three times: plain, with the truth, with the prediction.
 template <class T, class L>
-Image compare_labels(const Volume<T>& volume, const Tensor<L>& truth, const Tensor<L>& prediction, Plane plane, Index at,
-                     double low = 0, double high = 1, double zoom = 1) {
+Image compare_labels(const Volume<T>& volume,
+                     const Tensor<L>& truth,
+                     const Tensor<L>& prediction,
+                     Plane plane,
+                     Index at,
+                     double low = 0,
+                     double high = 1,
+                     double zoom = 1) {
   const auto picture = [&](const Tensor<L>& labels) {
     return detail::slice_picture(volume, labels, plane, at, low, high, zoom);
   };

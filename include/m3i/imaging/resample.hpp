@@ -132,8 +132,9 @@ Volume<T> resample_axes(const char* operation, const Volume<T>& volume, const Si
 
 }  // namespace detail
 
-/// Voxels of the given size: extents max(1, floor(n * have / want + 0.5 + 1e-6)). The spacing comes out as asked; the far
-/// edge may be off by half an output voxel. Throws ShapeError for a spacing that is not positive or makes too many voxels.
+/// Voxels of the given size: extents max(1, floor(n * have / want + 0.5 + 1e-6)). The spacing comes out as asked; the
+/// far edge may be off by half an output voxel. Throws ShapeError for a spacing that is not positive or makes too many
+/// voxels.
 template <class T>
 Volume<T> resample_to_spacing(const Volume<T>& volume, const Point3& want_mm, Sampling sampling) {
   detail::require_volume("resample_to_spacing", volume.voxels);
@@ -148,8 +149,8 @@ Volume<T> resample_to_spacing(const Volume<T>& volume, const Point3& want_mm, Sa
     extent[a] = std::max(1.0, std::floor(double(n[a]) * have_mm[a] / want_mm[a] + 0.5 + detail::tie));
   }
   detail::check_extent("resample_to_spacing", extent);
-  return detail::resample_axes("resample_to_spacing", volume, {Index(extent[0]), Index(extent[1]), Index(extent[2])}, step,
-                               {0, 0, 0}, n, sampling);
+  return detail::resample_axes("resample_to_spacing", volume, {Index(extent[0]), Index(extent[1]), Index(extent[2])},
+                               step, {0, 0, 0}, n, sampling);
 }
 
 /// The given extents over the same box: step = n / m. Linear is PyTorch's interpolate(trilinear, align_corners=False).

@@ -50,7 +50,8 @@ template <class T>
 void require_volume(const char* operation, const Tensor<T>& voxels) {
   require(voxels.rank() == 3 && voxels.size() > 0, operation, ": needs a non-empty volume [I, J, K], got ",
           voxels.shape());
-  require(voxels.device().on_host(), operation, ": the volume is on ", voxels.device(), "; use to(Device::cpu()) first");
+  require(voxels.device().on_host(), operation, ": the volume is on ", voxels.device(),
+          "; use to(Device::cpu()) first");
 }
 }  // namespace detail
 
