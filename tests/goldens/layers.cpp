@@ -121,7 +121,7 @@ const std::map<std::string, Builder<T>>& builders() {
          spec.groups = c.options.at("groups");
          return conv3d(x, channels_last(c["weight"]), c.maybe("bias"), spec); }); }},
       {"conv_transpose3d", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         ConvTranspose3dSpec spec;
+         Conv3dSpec spec;
          spec.stride = c.triple("stride");
          spec.padding = c.triple("padding");
          spec.output_padding = c.triple("output_padding");
@@ -261,7 +261,7 @@ void report(const std::vector<Comparison>& results, const std::string& what) {
 }  // namespace
 
 TEST_CASE("layers: every reference operation gives the reference's values and gradients", "[golden]") {
-  if (!goldens::present()) return WARN("skipped: no golden files at " << goldens::root());
+  M3I_NEEDS_GOLDENS();
   int cases = 0;
   for (const auto& path : goldens::files()) {
     const SafeTensors file(path);
@@ -279,7 +279,7 @@ TEST_CASE("layers: every reference operation gives the reference's values and gr
 }
 
 TEST_CASE("layers: a changed digit in any reference value is noticed", "[golden]") {
-  if (!goldens::present()) return WARN("skipped: no golden files at " << goldens::root());
+  M3I_NEEDS_GOLDENS();
   for (const auto& path : goldens::files()) {
     const SafeTensors file(path);
     if (!is_layer_file(file)) continue;
@@ -292,7 +292,7 @@ TEST_CASE("layers: a changed digit in any reference value is noticed", "[golden]
 }
 
 TEST_CASE("optimisers: six steps follow the reference", "[golden]") {
-  if (!goldens::present()) return WARN("skipped: no golden files at " << goldens::root());
+  M3I_NEEDS_GOLDENS();
   for (const auto& path : goldens::files()) {
     const SafeTensors file(path);
     if (!file.contains("param0") || !file.contains("grads")) continue;

@@ -162,7 +162,7 @@ bool is_nnformer(const std::string& folder) {
 }  // namespace
 
 TEST_CASE("networks: nnFormer gives the reference's features, outputs and gradients; other kinds are named as skipped", "[golden]") {
-  if (!goldens::present()) return WARN("skipped: no golden files at " << goldens::root());
+  M3I_NEEDS_GOLDENS();
   for (const auto& folder : folders_with("weights.safetensors")) {
     INFO(folder);
     if (!is_nnformer(folder)) {
@@ -176,7 +176,7 @@ TEST_CASE("networks: nnFormer gives the reference's features, outputs and gradie
 }
 
 TEST_CASE("networks: CLIP gives the reference's features, logits and gradients", "[golden]") {
-  if (!goldens::present()) return WARN("skipped: no golden files at " << goldens::root());
+  M3I_NEEDS_GOLDENS();
   for (const auto& folder : folders_with("weights_hf_names.safetensors")) {
     INFO(folder);
     report(run_clip<double>(folder));
@@ -186,7 +186,7 @@ TEST_CASE("networks: CLIP gives the reference's features, logits and gradients",
 }
 
 TEST_CASE("networks: a changed digit in a reference network is noticed", "[golden]") {
-  if (!goldens::present()) return WARN("skipped: no golden files at " << goldens::root());
+  M3I_NEEDS_GOLDENS();
   for (const auto& folder : folders_with("weights.safetensors"))
     if (is_nnformer(folder))
       for (const auto& r : run_nnformer<double>(folder, false, {true})) CHECK_FALSE(r.ok());

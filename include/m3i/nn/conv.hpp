@@ -36,7 +36,7 @@ struct Conv3d {
 template <class T>
 struct ConvTranspose3d {
   Var<T> weight, bias;
-  ConvTranspose3dSpec spec;
+  Conv3dSpec spec;
 
   ConvTranspose3d(Index in, Index out, Extent3 kernel) {
     const Index fan_in = out * kernel[0] * kernel[1] * kernel[2];  // PyTorch counts the second axis of its weight

@@ -1,5 +1,5 @@
 #pragma once
-/// Attention within shifted windows, with a learned bias for each relative position.
+/// Attention within shifted windows, with a learned bias for each relative position (nnFormer's index of the table).
 
 #include "m3i/nn/linear.hpp"
 #include "m3i/ops/window.hpp"
@@ -19,6 +19,7 @@ inline WindowSpec cubic_window(Index channels, Index heads, Index window, Index 
   spec.heads = heads;
   spec.window = {window, window, window};
   spec.shift = {shift, shift, shift};
+  spec.index = RelativeIndex::nnformer;
   return spec;
 }
 }  // namespace detail
