@@ -18,3 +18,4 @@
 #include "m3i/imaging/slices.hpp"
 #include "m3i/imaging/solids.hpp"
 #include "m3i/imaging/volume.hpp"
+#include "m3i/imaging/resize2d.hpp"

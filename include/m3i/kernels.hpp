@@ -15,3 +15,4 @@
 #include "m3i/kernels/attention.hpp"
 #include "m3i/kernels/attention_gradient.hpp"
 #include "m3i/kernels/block.hpp"
+#include "m3i/kernels/conv3d_unfold.hpp"

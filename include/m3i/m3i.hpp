@@ -16,5 +16,6 @@
 
 #if __has_include(<nlohmann/json.hpp>)
 #include "m3i/io.hpp"
+#include "m3i/data.hpp"
 #include "m3i/train.hpp"
 #endif

@@ -8,3 +8,4 @@
 #include "m3i/text/unicode_tables.hpp"
 #include "m3i/text/vocab_json.hpp"
 #include "m3i/text/describe.hpp"
+#include "m3i/text/bpe_learn.hpp"

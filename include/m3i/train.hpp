@@ -17,3 +17,8 @@
 #include "m3i/train/report.hpp"
 #include "m3i/train/volumes.hpp"
 #include "m3i/train/weights.hpp"
+#include "m3i/train/pictures.hpp"
+#include "m3i/train/program.hpp"
+#include "m3i/train/reconstruction.hpp"
+#include "m3i/train/towers.hpp"
+#include "m3i/train/staging.hpp"

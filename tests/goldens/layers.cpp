@@ -109,7 +109,7 @@ const std::map<std::string, Builder<T>>& builders() {
       {"instance_norm", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
          return instance_norm(x, c.maybe("weight"), c.maybe("bias"), c.options.value("eps", 1e-5)); }); }},
       {"batch_norm", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         const RunningStats<T> running(x.shape()[-1]);
+         const auto running = RunningStats<T>::fresh(x.shape()[-1]);
          return batch_norm(x, c["weight"], c["bias"], running, true); }); }},
       {"group_norm", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
          return group_norm(x, c.options.at("groups").template get<Index>(), c["weight"], c["bias"]); }); }},

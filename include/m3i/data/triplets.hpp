@@ -12,6 +12,7 @@
 
 #include "m3i/core/atomic_file.hpp"
 #include "m3i/data/json_fields.hpp"
+#include "m3i/data/subjects.hpp"
 #include "m3i/imaging/geometry.hpp"
 #include "m3i/imaging/intensity.hpp"
 #include "m3i/imaging/nifti.hpp"
@@ -112,7 +113,12 @@ inline std::vector<Triplet> read_triplets(const std::string& path) {
 /// Writes triplets.jsonl whole or not at all.
 inline void write_triplets(const std::string& path, const std::vector<Triplet>& triplets) {
   std::string bytes;
-  for (const Triplet& t : triplets) bytes += json_text(detail::json_of(t), path) + "\n";
+  std::set<std::string> ids;
+  for (const Triplet& t : triplets) {
+    require<FileError>(ids.insert(t.id).second, path, ": id \"", t.id, "\" occurs twice; two volumes of subject \"",
+                       t.subject, "\" have the same file name");
+    bytes += json_text(detail::json_of(t), path) + "\n";
+  }
   write_file(path, bytes);
 }
 
@@ -141,6 +147,24 @@ struct TripletSource {
   int finding_label = 0;
   bool healthy = false;  ///< known to be without any finding
 };
+
+/// Reads the volumes of a data set's entry. `jsonl` is the file that the triplets will be written to.
+inline TripletSource load_triplet_source(const SubjectList& list, const SubjectEntry& entry, const std::string& jsonl) {
+  namespace fs = std::filesystem;
+  TripletSource source;
+  source.subject = entry.subject;
+  source.image = read_nifti<float>(entry.image);
+  if (!entry.labels.empty()) source.labels = read_labels<std::uint8_t>(entry.labels);
+  const std::string folder = fs::absolute(jsonl).parent_path().lexically_normal().string();
+  source.volume_path = fs::absolute(entry.image).lexically_normal().lexically_relative(folder).string();
+  source.structures = entry.structures.empty() ? list.structures : entry.structures;
+  source.modality = entry.modality;
+  source.body_part = entry.body_part;
+  source.finding = entry.finding;
+  source.finding_label = entry.finding_label;
+  source.healthy = entry.class_label == 0 && !list.classes.empty() && list.classes[0] == "healthy";
+  return source;
+}
 
 struct TripletOptions {
   std::uint64_t seed = 0;
@@ -211,13 +235,18 @@ inline std::vector<std::string> visible(const Tensor<std::uint8_t>& slice, const
 }  // namespace detail
 
 /// Makes the triplets of one volume: plane and slice drawn uniformly (redrawn below the foreground limit), caption by
-/// the built-in describer. What a subject gets depends on the seed and its own name and path, not on other subjects.
-/// Throws FileError for NaN, constant volumes and labels on another grid, ConfigError for options out of range.
+/// the built-in describer. What a subject gets depends on the seed and its own name and file name, not on other
+/// subjects. Throws FileError for NaN, constant volumes and labels on another grid, ConfigError for options out of
+/// range.
 inline std::vector<Triplet> make_triplets(const TripletSource& source, const TripletOptions& options) {
   require<ConfigError>(options.slices_per_volume > 0, "triplets: ", options.slices_per_volume,
                        " slices a volume, expected at least 1");
   require<ConfigError>(options.min_foreground >= 0 && options.min_foreground < 1, "triplets: foreground limit ",
                        options.min_foreground, " must lie in [0, 1)");
+  require<ConfigError>(options.window_percent[0] >= 0 && options.window_percent[0] < options.window_percent[1] &&
+                           options.window_percent[1] <= 100,
+                       "triplets: window from percentile ", options.window_percent[0], " to ",
+                       options.window_percent[1], ", expected 0 <= low < high <= 100");
   check_intensities(source.image, source.volume_path);
   const Volume<float> image = to_ras(source.image);
   std::optional<Volume<std::uint8_t>> labels;
@@ -233,7 +262,11 @@ inline std::vector<Triplet> make_triplets(const TripletSource& source, const Tri
   const auto [low, high] = detail::display_window(image.voxels, stats, known, options);
   const Tensor<float> unit = rescale(image.voxels, low, high, true);
 
-  const std::uint64_t number = text_hash(source.subject + "\n" + source.volume_path);
+  // The name of the file, not its folder: a data set that moves keeps its triplets.
+  const std::string file_name = std::filesystem::path(source.volume_path).filename().string();
+  const std::string stem = detail::nifti_stem(file_name);
+  const std::string id = stem.rfind(source.subject, 0) == 0 ? stem : text(source.subject, "_", stem);
+  const std::uint64_t number = text_hash(source.subject + "\n" + file_name);
   Random random = Random(options.seed, 0x74726970).split(number);
   std::vector<Triplet> out;
   std::set<std::pair<Plane, Index>> taken;
@@ -242,7 +275,7 @@ inline std::vector<Triplet> make_triplets(const TripletSource& source, const Tri
     if (choice.slice < 0) break;  // fewer slices than asked for
     taken.insert({choice.plane, choice.slice});
     Triplet t;
-    t.id = text(source.subject, "_", plane_name(choice.plane), "_", choice.slice);
+    t.id = text(id, "_", plane_name(choice.plane), "_", choice.slice);
     t.subject = source.subject;
     t.volume = source.volume_path;
     t.plane = choice.plane;

@@ -308,7 +308,7 @@ struct AddParts {  // dw[i] += partial sums, in order
   const T* partial;
   T* dw;
   Index size, parts;
-  void operator()(Index i) const {
+  M3I_HD void operator()(Index i) const {
     T total = 0;
     for (Index p = 0; p < parts; ++p) total += partial[p * size + i];
     dw[i] += total;
