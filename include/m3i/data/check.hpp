@@ -27,7 +27,7 @@ struct DatasetReport {
   std::vector<Problem> problems;
 
   bool sound() const { return problems.empty(); }
-  /// One line a problem; at most `longest` of them.
+  /// One line for each problem; at most `longest` of them.
   std::string text(std::size_t longest = 20) const {
     std::string out;
     for (std::size_t i = 0; i < std::min(longest, problems.size()); ++i) out += problems[i].text + "\n";

@@ -137,7 +137,7 @@ class Anatomist {
   std::vector<double> values_;
 };
 
-constexpr int keep = Solid::keep_label;
+inline constexpr int keep = Solid::keep_label;
 
 /// The ventricles' radii times `enlarged` (1 in health).
 inline std::vector<Solid> head_solids(const Random& random, Modality modality, double enlarged) {

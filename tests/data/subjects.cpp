@@ -1,0 +1,132 @@
+#include "m3i/data/subjects.hpp"
+
+#include "catch.hpp"
+#include "folder.hpp"
+
+using namespace m3i;
+
+static std::string pairs(const SubjectList& list) {
+  std::string out;
+  for (const auto& e : list.entries)
+    out += e.subject + ":" + std::filesystem::path(e.image).filename().string() + "+" +
+           std::filesystem::path(e.labels).filename().string() + (e.class_label ? text("=", *e.class_label) : "") + " ";
+  return out;
+}
+
+TEST_CASE("subjects: a plain folder is paired by names", "[fast]") {
+  TemporaryFolder f;
+  for (const char* name : {"b.nii", "b_labels4.nii.gz", "b_labels4_fast.nii", "b_aal.nii", "a_t1.nii.gz", "a_t2.nii",
+                           "deep/c.nii", "deep/c_seg.nii", ".hidden.nii", ".git/d.nii", "notes.txt", "orphan_mask.nii"})
+    f.write(name, "");
+  const auto list = find_subjects(f / "");
+  CHECK(pairs(list) == "a_t1:a_t1.nii.gz+ a_t2:a_t2.nii+ b:b.nii+b_labels4.nii.gz c:c.nii+c_seg.nii ");
+  REQUIRE(list.left_out.size() == 3);
+  CHECK_THAT(list.left_out[2], Catch::Contains("orphan_mask.nii"));
+}
+
+TEST_CASE("subjects: the imagesTr/labelsTr layout, with channels", "[fast]") {
+  TemporaryFolder f;
+  for (const char* name : {"imagesTr/p1_0000.nii.gz", "imagesTr/p1_0001.nii.gz", "imagesTr/p2_0000.nii.gz",
+                           "labelsTr/p1.nii.gz", "labelsTr/p2.nii.gz", "imagesTs/p3_0000.nii.gz"})
+    f.write(name, "");
+  CHECK(pairs(find_subjects(f / "")) ==
+        "p1:p1_0000.nii.gz+p1.nii.gz p1:p1_0001.nii.gz+p1.nii.gz "
+        "p2:p2_0000.nii.gz+p2.nii.gz p3:p3_0000.nii.gz+ ");
+}
+
+TEST_CASE("subjects: images of a BIDS subject belong together", "[fast]") {
+  TemporaryFolder f;
+  f.write("sub-01/anat/sub-01_T1w.nii.gz", "");
+  f.write("sub-01/anat/sub-01_T2w.nii.gz", "");
+  CHECK(pairs(find_subjects(f / "")) == "sub-01:sub-01_T1w.nii.gz+ sub-01:sub-01_T2w.nii.gz+ ");
+}
+
+TEST_CASE("subjects: dataset.json of the Decathlon and of nnU-Net", "[fast]") {
+  TemporaryFolder f;
+  f.write("dataset.json", R"({"name":"x","labels":{"0":"background","1":"liver"},"numTraining":1,
+    "training":[{"image":"./imagesTr/a.nii.gz","label":"./labelsTr/a.nii.gz"}],"test":["./imagesTs/b.nii.gz"]})");
+  const auto list = find_subjects(f / "");
+  CHECK(pairs(list) == "a:a.nii.gz+a.nii.gz b:b.nii.gz+ ");
+  CHECK(list.entries[0].image == f / "imagesTr/a.nii.gz");
+  CHECK(list.structures == std::vector<std::string>{"background", "liver"});
+  f.write("dataset.json", R"({"labels":{"liver":1,"background":0},"training":[{"image":"a.nii"}]})");
+  CHECK(find_subjects(f / "").structures == std::vector<std::string>{"background", "liver"});
+}
+
+TEST_CASE("subjects: written and read back unchanged", "[fast]") {
+  TemporaryFolder f;
+  SubjectList list;
+  list.folder = f / "";
+  list.structures = {"background", "liver"};
+  list.classes = {"healthy", "ill"};
+  SubjectEntry e;
+  e.subject = "p1";
+  e.image = f / "images/p1.nii.gz";
+  e.labels = f / "labels/p1.nii.gz";
+  e.class_label = 1;
+  e.modality = "CT";
+  e.body_part = "abdomen";
+  e.finding = "a liver lesion";
+  e.finding_label = 9;
+  e.structures = {"background", "x"};
+  list.entries = {e, {"p2", f / "images/p2.nii.gz", "", {}, "", "", "", 0, {}}};
+  write_dataset_json(f / "dataset.json", list, "phantoms");
+  const auto back = find_subjects(f / "");
+  CHECK(pairs(back) == pairs(list));
+  CHECK(back.structures == list.structures);
+  CHECK(back.classes == list.classes);
+  CHECK(back.entries[0].image == e.image);
+  CHECK(back.entries[0].labels == e.labels);
+  CHECK(back.entries[0].modality == e.modality);
+  CHECK(back.entries[0].body_part == e.body_part);
+  CHECK(back.entries[0].finding == e.finding);
+  CHECK(back.entries[0].finding_label == 9);
+  CHECK(back.entries[0].structures == e.structures);
+}
+
+TEST_CASE("subjects: classes.json adds class labels", "[fast]") {
+  TemporaryFolder f;
+  f.write("a.nii", "");
+  f.write("b.nii", "");
+  f.write("classes.json", R"({"a":1,"b":0})");
+  CHECK(pairs(find_subjects(f / "")) == "a:a.nii+=1 b:b.nii+=0 ");
+  f.write("classes.json", R"({"a":1,"c":0})");
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("\"c\" is no subject"));
+  f.write("classes.json", R"({"a":-1})");
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("class number"));
+  f.write("classes.json", "[]");
+  CHECK_THROWS_AS(find_subjects(f / ""), FileError);
+}
+
+TEST_CASE("subjects: bad folders and bad dataset.json are refused", "[fast]") {
+  TemporaryFolder f;
+  CHECK_THROWS_WITH(find_subjects(f / "none"), Catch::Contains("no such folder"));
+  CHECK_THROWS_WITH(find_subjects(f.write("file", "x")), Catch::Contains("is a file"));
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("holds no image"));
+  f.write("x_label.nii", "");
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("looks like labels only"));
+  const auto refuses = [&](const std::string& json, const std::string& why) {
+    f.write("dataset.json", json);
+    CAPTURE(json);
+    CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("dataset.json") && Catch::Contains(why));
+    CHECK_THROWS_AS(find_subjects(f / ""), FileError);
+  };
+  refuses("", "malformed JSON");
+  refuses("[]", "training");
+  refuses("{}", "training");
+  refuses(R"({"training":{}})", "training");
+  refuses(R"({"training":[7]})", "training[0]");
+  refuses(R"({"training":[{}]})", "\"image\" is missing");
+  refuses(R"({"training":[{"image":"a.png"}]})", "not a .nii");
+  refuses(R"({"training":[{"image":"a.nii","lable":"b.nii"}]})", "unknown key \"lable\"");
+  refuses(R"({"training":[{"image":"a.nii","class":-2}]})", "class -2");
+  refuses(R"({"training":[{"image":"a.nii","class":"ill"}]})", "whole number");
+  refuses(R"({"training":[{"image":"a.nii","finding_label":999}]})", "999");
+  refuses(R"({"labels":{"0":"background","2":"x"},"training":[{"image":"a.nii"}]})", "number 1 has no name");
+  refuses(R"({"labels":{"zero":"background"},"training":[{"image":"a.nii"}]})", "label number");
+  refuses(R"({"labels":7,"training":[{"image":"a.nii"}]})", "names by number");
+  refuses(R"({"labels":{"a":-1},"training":[{"image":"a.nii"}]})", "label number");
+  refuses(R"({"training":[],"test":{}})", "must be a list");
+  f.write("dataset.json", R"({"training":[]})");
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("holds no image"));
+}
