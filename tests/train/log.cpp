@@ -24,7 +24,7 @@ struct Folder {
 
 TEST_CASE("log: what is written is read, also while the log is open", "[train][fast]") {
   const Folder folder;
-  Log log = Log::create(folder.file("log.jsonl"));
+  RunLog log = RunLog::create(folder.file("log.jsonl"));
   log.write({{"event", "start"}});
   log.write({{"step", 1}, {"loss", 0.5}, {"ot", {{"mass", 0.9}}}});
   log.write({{"step", 2}, {"loss", std::nan("")}});
@@ -42,7 +42,7 @@ TEST_CASE("log: a resumed log holds no step twice and no unfinished line", "[tra
   const Folder folder;
   const std::string path = folder.file("log.jsonl");
   {
-    Log log = Log::create(path);
+    RunLog log = RunLog::create(path);
     log.write({{"event", "start"}});
     for (int step = 1; step <= 40; ++step) log.write({{"step", step}, {"loss", 1.0 / step}});
   }
@@ -51,7 +51,7 @@ TEST_CASE("log: a resumed log holds no step twice and no unfinished line", "[tra
   std::fclose(file);
   CHECK(read_log(path).records.size() == 41);
   {
-    Log log = Log::resume(path, 37);
+    RunLog log = RunLog::resume(path, 37);
     log.write({{"step", 38}, {"loss", 7}});
   }
   const auto loss = read_log(path).column("loss");
@@ -62,26 +62,26 @@ TEST_CASE("log: a resumed log holds no step twice and no unfinished line", "[tra
 
 TEST_CASE("log: resuming at 0, with no file, or only an unfinished line", "[train][fast]") {
   const Folder folder;
-  { Log::resume(folder.file("new.jsonl"), 5).write({{"step", 6}}); }
+  { RunLog::resume(folder.file("new.jsonl"), 5).write({{"step", 6}}); }
   CHECK(read_log(folder.file("new.jsonl")).records.size() == 1);
-  { Log::resume(folder.file("new.jsonl"), 0); }
+  { RunLog::resume(folder.file("new.jsonl"), 0); }
   CHECK(std::filesystem::file_size(folder.file("new.jsonl")) == 0);
   write_file(folder.file("torn.jsonl"), "{\"step\": 1");
-  { Log::resume(folder.file("torn.jsonl"), 5).write({{"step", 2}}); }
+  { RunLog::resume(folder.file("torn.jsonl"), 5).write({{"step", 2}}); }
   CHECK(read_log(folder.file("torn.jsonl")).records.size() == 1);
 }
 
 TEST_CASE("log: errors name the file and what to do", "[train][fast][errors]") {
   const Folder folder;
   const std::string path = folder.file("log.jsonl");
-  { Log::create(path).write({{"step", 1}}); }
-  CHECK_THROWS_WITH(Log::create(path), Contains(path) && Contains("resume"));
-  CHECK_THROWS_WITH(Log::create(folder.file("no/log.jsonl")), Contains("cannot be opened for writing"));
+  { RunLog::create(path).write({{"step", 1}}); }
+  CHECK_THROWS_WITH(RunLog::create(path), Contains(path) && Contains("resume"));
+  CHECK_THROWS_WITH(RunLog::create(folder.file("no/log.jsonl")), Contains("cannot be opened for writing"));
   CHECK_THROWS_WITH(read_log(folder.file("none.jsonl")), Contains("none.jsonl"));
   write_file(path, "{\"step\": 1}\nnot json\n");
   CHECK_THROWS_WITH(read_log(path), Contains("line 2 is not a JSON record"));
-  CHECK_THROWS_WITH(Log::resume(path, 3), Contains("line 2 is not a JSON record"));
+  CHECK_THROWS_WITH(RunLog::resume(path, 3), Contains("line 2 is not a JSON record"));
   CHECK(std::filesystem::file_size(path) == 21);  // and the file is as it was
   if (std::filesystem::exists("/dev/full"))
-    CHECK_THROWS_WITH(Log::create("/dev/full").write({{"step", 1}}), Contains("/dev/full") && Contains("disk full"));
+    CHECK_THROWS_WITH(RunLog::create("/dev/full").write({{"step", 1}}), Contains("/dev/full") && Contains("disk full"));
 }

@@ -11,15 +11,15 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Writes image and labels of one phantom into folder/images and folder/labels, which must exist.
+/// Writes image and labels of one phantom into folder/imagesTr and folder/labelsTr, which must exist.
 ///
 ///   ending   ".nii" or ".nii.gz"
 inline SubjectEntry write_phantom(const std::string& folder, const PhantomSubject& p, const std::string& ending) {
   namespace fs = std::filesystem;
   SubjectEntry entry;
   entry.subject = p.id;
-  entry.image = (fs::path(folder) / "images" / (p.id + ending)).string();
-  entry.labels = (fs::path(folder) / "labels" / (p.id + ending)).string();
+  entry.image = (fs::path(folder) / "imagesTr" / (p.id + ending)).string();
+  entry.labels = (fs::path(folder) / "labelsTr" / (p.id + ending)).string();
   entry.class_label = p.disease ? 1 : 0;
   entry.modality = name(p.modality);
   entry.body_part = name(p.body);
@@ -45,7 +45,7 @@ inline SubjectList write_phantom_set(const std::string& folder,
                        ", expected at least one, from 0");
   require<ConfigError>(ending == ".nii" || ending == ".nii.gz", "phantoms: file ending \"", ending,
                        "\" is not .nii or .nii.gz");
-  for (const char* part : {"images", "labels"}) {
+  for (const char* part : {"imagesTr", "labelsTr"}) {
     std::error_code error;
     fs::create_directories(fs::path(folder) / part, error);
     require<FileError>(!error, folder, ": cannot create the folder ", part, ": ", error.message());

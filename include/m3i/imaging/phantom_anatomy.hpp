@@ -137,7 +137,7 @@ class Anatomist {
   std::vector<double> values_;
 };
 
-inline constexpr int keep = Solid::keep_label;
+inline constexpr int label_below = Solid::keep_label;
 
 /// The ventricles' radii times `enlarged` (1 in health).
 inline std::vector<Solid> head_solids(const Random& random, Modality modality, double enlarged) {
@@ -205,7 +205,7 @@ inline std::vector<Solid> head_solids(const Random& random, Modality modality, d
   for (const double side : {-1.0, 1.0}) {
     a.ellipsoid(0, T::fat, {side * 31, 66, -24}, {18, 24, 16}, 1);
     a.ellipsoid(8, T::fluid, {side * 32, 79, -23}, {12.5, 12.5, 12.5}, 1, 0.04);
-    a.ellipsoid(keep, T::bone, {side * 56, -6, -42}, {12, 26, 13}, 2);  // temporal bone
+    a.ellipsoid(label_below, T::bone, {side * 56, -6, -42}, {12, 26, 13}, 2);  // temporal bone
   }
   return a.solids;
 }
@@ -283,9 +283,9 @@ inline std::vector<Solid> chest_solids(const Random& random, Modality modality, 
     const Point3 hilum{side * 30, -6, 10};
     for (int branch = 0; branch < 9; ++branch) {
       const Point3 fork{side * a.between(50, 72), a.between(-40, 35), a.between(-75, 85)};
-      a.capsule(keep, T::muscle, hilum, fork, 4.2);
+      a.capsule(label_below, T::muscle, hilum, fork, 4.2);
       for (int twig = 0; twig < 2; ++twig)
-        a.capsule(keep, T::muscle, fork, a.shift({fork[0] + side * 24, fork[1], fork[2]}, 22), 2.3);
+        a.capsule(label_below, T::muscle, fork, a.shift({fork[0] + side * 24, fork[1], fork[2]}, 22), 2.3);
     }
   }
   const double which = a.between(-1, 1) < 0 ? -1 : 1;
@@ -294,7 +294,7 @@ inline std::vector<Solid> chest_solids(const Random& random, Modality modality, 
   mass(a, 8, T::nodule, at, nodule_mm, cavity);
   // Below the diaphragm.
   a.ellipsoid(0, T::muscle, {-62, -8, -178}, {74, 82, 76}, 6).within = cavity;
-  a.ellipsoid(keep, T::stomach, {-58, 8, -176}, {46, 50, 52}, 8).within = cavity;
+  a.ellipsoid(label_below, T::stomach, {-58, 8, -176}, {46, 50, 52}, 8).within = cavity;
   a.ellipsoid(7, T::liver, {56, 2, -172}, {88, 88, 88}, 6).within = cavity;
   // Mediastinum: heart with its chambers, great vessels, airways.
   const Point3 heart = a.shift({-20, 24, -52}, 5);
@@ -364,7 +364,7 @@ inline std::vector<Solid> abdomen_solids(const Random& random, Modality modality
   for (double& x : content.radius) x -= 5;
   a.solids.push_back(content);
   const Point3 bubble{stomach[0] + 4, stomach[1] + 20, stomach[2] + 12};
-  a.solids.push_back(Solid::ellipsoid(keep, a.value(T::gas), bubble, {22, 11, 20}));
+  a.solids.push_back(Solid::ellipsoid(label_below, a.value(T::gas), bubble, {22, 11, 20}));
   const double growth = a.vary(1, 0.07);
   const Point3 liver = a.shift({66, 2, 56}, 5);
   a.solids.push_back(Solid::ellipsoid(1, a.value(T::liver), liver, {84 * growth, 80 * growth, 80 * growth}));
@@ -373,9 +373,9 @@ inline std::vector<Solid> abdomen_solids(const Random& random, Modality modality
                                       {62 * growth, 36 * growth, 40 * growth}));
   a.solids.back().turn(0, 0.25, 0.1).within = cavity;
   for (int branch = 0; branch < 5; ++branch)  // hepatic vessels
-    a.capsule(keep, T::blood, {liver[0] - 35, liver[1] - 12, liver[2]},
+    a.capsule(label_below, T::blood, {liver[0] - 35, liver[1] - 12, liver[2]},
               a.shift({liver[0] + 14, liver[1] + 8, liver[2] + 8}, 38), 4);
-  a.ellipsoid(keep, T::fluid, {liver[0] - 18, liver[1] + 42, liver[2] - 54}, {13, 15, 22}, 4, 0.12);  // gall bladder
+  a.ellipsoid(label_below, T::fluid, {liver[0] - 18, liver[1] + 42, liver[2] - 54}, {13, 15, 22}, 4, 0.12);  // gall bladder
   const Point3 spot{liver[0] + a.between(-18, 34), liver[1] + a.between(-38, 38), liver[2] + a.between(-30, 38)};
   mass(a, 9, T::lesion, spot, lesion_mm, cavity);
   for (const double side : {-1.0, 1.0}) {
@@ -384,13 +384,13 @@ inline std::vector<Solid> abdomen_solids(const Random& random, Modality modality
     Solid kidney = Solid::ellipsoid(3, a.value(T::kidney), at, {28 * size, 24 * size, 53 * size});
     kidney.turn(0.15, side * -0.2, side * 0.4);
     a.solids.push_back(kidney);
-    a.solids.push_back(Solid::ellipsoid(keep, a.value(T::fat), {at[0] - side * 14, at[1] + 4, at[2]}, {14, 8, 22}));
+    a.solids.push_back(Solid::ellipsoid(label_below, a.value(T::fat), {at[0] - side * 14, at[1] + 4, at[2]}, {14, 8, 22}));
   }
   const Point3 head = a.shift({30, 8, -4}, 4), neck = a.shift({-8, 16, 12}, 4), tail = a.shift({-68, -14, 34}, 5);
   const double thick = a.vary(12, 0.12);
   a.capsule(4, T::pancreas, head, neck, thick + 2).within = cavity;
   a.capsule(4, T::pancreas, neck, tail, thick - 2).within = cavity;
-  a.capsule(keep, T::blood, {20, -34, -220}, {26, -22, 130}, 12);  // inferior vena cava
+  a.capsule(label_below, T::blood, {20, -34, -220}, {26, -22, 130}, 12);  // inferior vena cava
   a.capsule(6, T::blood, {-14, -32, -150}, {-12, -38, 220}, a.vary(11, 0.1));
   for (const double side : {-1.0, 1.0}) a.capsule(6, T::blood, {-14, -32, -148}, {side * 40 - 8, -20, -220}, 7);
   return a.solids;

@@ -19,7 +19,7 @@ double gradient_norm(const std::vector<Var<T>>& parameters) {
 
 namespace detail {
 template <class T>
-struct Scale {
+struct ScaleGradient {
   T* x;
   accumulate_t<T> factor;
   M3I_HD void operator()(Index i) const { x[i] = T(accumulate_t<T>(x[i]) * factor); }
@@ -35,7 +35,7 @@ double clip_gradients(const std::vector<Var<T>>& parameters, double max_norm) {
   if (factor < 1)
     for (const auto& p : parameters)
       if (p.has_grad())
-        for_each(p.device(), p.size(), detail::Scale<T>{p.grad().data(), accumulate_t<T>(factor)});
+        for_each(p.device(), p.size(), detail::ScaleGradient<T>{p.grad().data(), accumulate_t<T>(factor)});
   return norm;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 /// The training log: JSON lines, one record a line, flushed as it is written, so that a kill loses nothing.
 ///
-///     Log log = Log::create("run/log.jsonl");
+///     RunLog log = RunLog::create("run/log.jsonl");
 ///     log.write({{"step", 1}, {"loss", 0.83}, {"rate", 2e-5}});
 ///
 /// After a resume the log continues at the checkpoint's step, and no step stands in it twice.
@@ -65,22 +65,22 @@ inline OrderedJson log_record(const std::string& path, Index number, const std::
 }  // namespace detail
 
 /// Appends records to a JSON-lines file. Every failure (full disk, removed folder) is a FileError that names the file.
-class Log {
+class RunLog {
  public:
   /// A new log. Refuses a file that has content, so that an earlier run is never mixed with this one.
-  static Log create(const std::string& path) {
+  static RunLog create(const std::string& path) {
     std::error_code none;
     const auto bytes = std::filesystem::file_size(path, none);
     require<FileError>(none || bytes == 0, path,
                        ": a log of an earlier run is there; resume that run, or write to another folder");
-    return Log(path);
+    return RunLog(path);
   }
 
   /// Continues a log after `step`: records with a later step, and an unfinished last line, are cut off.
   /// A log that is not there is created.
-  static Log resume(const std::string& path, Index step) {
+  static RunLog resume(const std::string& path, Index step) {
     std::error_code none;
-    if (!std::filesystem::exists(path, none)) return Log(path);
+    if (!std::filesystem::exists(path, none)) return RunLog(path);
     std::uintmax_t keep = 0;
     detail::for_each_line(path, [&](Index number, const std::string& line, std::uintmax_t end) {
       const OrderedJson record = detail::log_record(path, number, line);
@@ -91,7 +91,7 @@ class Log {
     });
     std::filesystem::resize_file(path, keep, none);
     require<FileError>(!none, path, ": the log cannot be cut to ", keep, " bytes: ", none.message());
-    return Log(path);
+    return RunLog(path);
   }
 
   /// One line. A number that is not finite is written as null.
@@ -105,7 +105,7 @@ class Log {
   const std::string& path() const { return path_; }
 
  private:
-  explicit Log(std::string path) : path_(std::move(path)), file_(std::fopen(path_.c_str(), "ab")) {
+  explicit RunLog(std::string path) : path_(std::move(path)), file_(std::fopen(path_.c_str(), "ab")) {
     require<FileError>(file_ != nullptr, path_, ": the log cannot be opened for writing; does its folder exist?");
   }
 

@@ -84,7 +84,7 @@ class TrainingRun {
                            " checkpoints); use --resume to continue it, or another folder");
       if (resume) std::filesystem::remove(log_path());  // killed before its first checkpoint: start again
     }
-    log_.emplace(resume ? Log::resume(log_path(), first_) : Log::create(log_path()));
+    log_.emplace(resume ? RunLog::resume(log_path(), first_) : RunLog::create(log_path()));
     AtomicFile file(folder_ + "/config.json");
     file.write(config_text(config_));
     file.commit();
@@ -180,7 +180,7 @@ class TrainingRun {
   std::vector<StateSlot<T>> slots_;
   std::vector<std::function<std::vector<NamedArray>()>> sources_;
   std::vector<std::pair<std::string, Trainer<T>*>> trainers_;
-  std::optional<Log> log_;
+  std::optional<RunLog> log_;
   double waited_ = 0;
 };
 
