@@ -122,6 +122,7 @@ M3I_HD constexpr Index block_extent(Index n) {
 /// C = A B, or C += A B with `add`. A is [rows, inner] with element (m, k) at a[m * a_row + k * a_col], so that a
 /// transposed matrix needs no copy; B is [inner, cols], C [rows, cols], row-major. All extents of the memory behind
 /// A's rows, B's columns and C must be block_extent(); what lies beyond the true extents becomes meaningless.
+M3I_NO_EXEC_CHECK
 template <class Team, class A>
 M3I_HD inline void multiply(Team team, Index rows, Index cols, Index inner, const A* a, Index a_row, Index a_col, const A* b,
                             Index ldb, A* c, Index ldc, bool add) {
