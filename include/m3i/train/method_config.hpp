@@ -13,6 +13,8 @@
 
 #include "m3i/core/shape.hpp"
 #include "m3i/train/config.hpp"
+#include "m3i/train/finetune_config.hpp"
+#include "m3i/train/optimizer_config.hpp"
 #include "m3i/train/setting.hpp"
 
 namespace m3i {
@@ -48,20 +50,11 @@ inline auto enum_names(Divergence) { return std::array{"kl", "generalised", "cro
 enum class Metric { full, factor, diagonal };
 inline auto enum_names(Metric) { return std::array{"full", "factor", "diagonal"}; }
 
-enum class Optimizer { adam, adamw, sgd };
-inline auto enum_names(Optimizer) { return std::array{"adam", "adamw", "sgd"}; }
-
-enum class Schedule { none, cosine };
-inline auto enum_names(Schedule) { return std::array{"none", "cosine"}; }
-
 enum class LongCaptions { error, truncate, mean_of_chunks };
 inline auto enum_names(LongCaptions) { return std::array{"error", "truncate", "mean_of_chunks"}; }
 
 enum class Plane { coronal, sagittal, axial };
 inline auto enum_names(Plane) { return std::array{"coronal", "sagittal", "axial"}; }
-
-enum class SegmentationLoss { dice, dice_cross_entropy };
-inline auto enum_names(SegmentationLoss) { return std::array{"dice", "dice_cross_entropy"}; }
 
 enum class Preprocessing { resize, sliding_window };
 inline auto enum_names(Preprocessing) { return std::array{"resize", "sliding_window"}; }
@@ -170,34 +163,6 @@ struct PsatConfig {
   }
   void check(const ConfigCheck& check) const {
     check(width % heads == 0, "heads", "is ", heads, ", which does not divide width ", width);
-  }
-};
-
-/// Optimiser and schedule.
-struct OptimizerConfig {
-  choice::Optimizer kind = choice::Optimizer::adam;
-  double learning_rate = 2e-5;
-  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, momentum = 0.9, weight_decay = 0;
-  choice::Schedule schedule = choice::Schedule::none;
-  Index warmup_steps = 0;
-  double final_rate = 0;
-  double clip_norm = 0;
-
-  template <class Self, class Field>
-  static void fields(Self& self, Field&& field) {
-    field("kind", self.kind, "update rule (4.1: adam)");
-    field("learning_rate", self.learning_rate, "step size after warm-up (4.1: 2e-5 in pretraining)", above(0));
-    field("beta1", self.beta1, "decay of the mean of gradients (adam, adamw)", from_below(0, 1));
-    field("beta2", self.beta2, "decay of the mean of squared gradients (adam, adamw)", from_below(0, 1));
-    field("epsilon", self.epsilon, "added to the root of the mean square (adam, adamw)", above(0));
-    field("momentum", self.momentum, "momentum (sgd)", from_below(0, 1));
-    field("weight_decay", self.weight_decay, "weight decay: added to the gradient, or decoupled in adamw (ours)",
-          at_least(0));
-    field("schedule", self.schedule, "constant rate, or half a cosine to final_rate (ours: none)");
-    field("warmup_steps", self.warmup_steps, "steps of linear warm-up (ours)", at_least(0));
-    field("final_rate", self.final_rate, "last rate of the cosine, as a fraction of learning_rate (ours)",
-          between(0, 1));
-    field("clip_norm", self.clip_norm, "largest global norm of the gradient, 0 for no clipping (ours)", at_least(0));
   }
 };
 
@@ -341,61 +306,6 @@ struct ClipConfig {
           ", which does not divide vision_width ", vision_width);
     check(text_width % text_heads == 0, "text_heads", "is ", text_heads, ", which does not divide text_width ",
           text_width);
-  }
-};
-
-/// What segmentation and classification have in common (4.2).
-struct FinetuneConfig {
-  OptimizerConfig optimizer{.learning_rate = 1e-4};
-  Index epochs = 100, batch_size = 4, max_steps = 0;
-  Index freeze_epochs = 0, validate_every = 1;
-  double train_fraction = 1;
-
-  template <class Self, class Field>
-  static void fields(Self& self, Field&& field) {
-    field("optimizer", self.optimizer, "optimiser of network and head (ours)");
-    field("epochs", self.epochs, "passes over the training subjects (ours)", at_least(1));
-    field("batch_size", self.batch_size, "volumes of a step (ours)", between(1, 65536));
-    field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
-    field("freeze_epochs", self.freeze_epochs, "epochs in which only the head learns (ours)", at_least(0));
-    field("validate_every", self.validate_every, "epochs between validations; the best one is kept (ours)",
-          at_least(1));
-    field("train_fraction", self.train_fraction, "fraction of the training subjects used (figure 3c: 0.1, 0.2, 0.5, 1)",
-          above_upto(0, 1));
-  }
-};
-
-/// Segmentation (4.2.1): encoder and decoder from pretraining, a new head.
-struct SegmentationConfig {
-  FinetuneConfig training;
-  choice::SegmentationLoss loss = choice::SegmentationLoss::dice;
-  bool background = false;
-  double smooth = 1e-5;
-  bool deep_supervision = false;
-
-  template <class Self, class Field>
-  static void fields(Self& self, Field&& field) {
-    field("training", self.training, "optimisation");
-    field("loss", self.loss, "loss (4.2.1: dice)");
-    field("background", self.background, "let the background count as a class in the Dice loss (ours)");
-    field("smooth", self.smooth, "added to numerator and denominator of Dice (ours)", at_least(0));
-    field("deep_supervision", self.deep_supervision, "add the losses of the coarser outputs (ours)");
-  }
-};
-
-/// Classification (4.2.2): the pretrained encoder, pooled, and a linear head with cross-entropy.
-struct ClassificationConfig {
-  FinetuneConfig training;
-  double dropout = 0, label_smoothing = 0;
-  bool balance = false;
-
-  template <class Self, class Field>
-  static void fields(Self& self, Field&& field) {
-    field("training", self.training, "optimisation");
-    field("dropout", self.dropout, "dropout before the head (ours)", from_below(0, 1));
-    field("label_smoothing", self.label_smoothing, "weight of the uniform distribution in the target (ours)",
-          from_below(0, 1));
-    field("balance", self.balance, "draw every class equally often (ours)");
   }
 };
 

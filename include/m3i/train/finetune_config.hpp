@@ -1,0 +1,92 @@
+#pragma once
+/// Settings of the downstream tasks (paper, 4.2).
+
+#include <array>
+
+#include "m3i/train/optimizer_config.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+namespace choice {
+
+enum class SegmentationLoss { dice, dice_cross_entropy };
+inline auto enum_names(SegmentationLoss) { return std::array{"dice", "dice_cross_entropy"}; }
+
+}  // namespace choice
+
+/// Random changes of a training volume; those of an epoch are a function of the seed alone.
+struct AugmentConfig {
+  std::array<double, 3> flip{0, 0, 0};
+  double scale = 0.1, shift = 0.05, noise = 0.02;
+
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
+    field("flip", self.flip,
+          "probability of a mirror image along right, anterior, superior (ours: none, left and right differ)",
+          between(0, 1));
+    field("scale", self.scale, "intensities times 1 + uniform(-scale, scale) (ours)", from_below(0, 1));
+    field("shift", self.shift, "intensities plus uniform(-shift, shift) (ours)", from_below(0, 1));
+    field("noise", self.noise, "standard deviation of added noise (ours)", from_below(0, 1));
+  }
+};
+
+/// What segmentation and classification have in common (4.2).
+struct FinetuneConfig {
+  OptimizerConfig optimizer{.learning_rate = 1e-4};
+  AugmentConfig augment;
+  Index epochs = 100, batch_size = 4, max_steps = 0;
+  Index freeze_epochs = 0, validate_every = 1;
+  double train_fraction = 1;
+
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
+    field("optimizer", self.optimizer, "optimiser of network and head (ours)");
+    field("augment", self.augment, "random changes of the training volumes");
+    field("epochs", self.epochs, "passes over the training subjects (ours)", at_least(1));
+    field("batch_size", self.batch_size, "volumes of a step (ours)", between(1, 65536));
+    field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
+    field("freeze_epochs", self.freeze_epochs, "epochs in which only the head learns (ours)", at_least(0));
+    field("validate_every", self.validate_every, "epochs between validations; the best one is kept (ours)",
+          at_least(1));
+    field("train_fraction", self.train_fraction, "fraction of the training subjects used (figure 3c: 0.1, 0.2, 0.5, 1)",
+          above_upto(0, 1));
+  }
+};
+
+/// Segmentation (4.2.1): encoder and decoder from pretraining, a new head.
+struct SegmentationConfig {
+  FinetuneConfig training;
+  choice::SegmentationLoss loss = choice::SegmentationLoss::dice;
+  bool background = false;
+  double smooth = 1e-5;
+  bool deep_supervision = false;
+
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
+    field("training", self.training, "optimisation");
+    field("loss", self.loss, "loss (4.2.1: dice)");
+    field("background", self.background, "let the background count as a class in the Dice loss (ours)");
+    field("smooth", self.smooth, "added to numerator and denominator of Dice (ours)", at_least(0));
+    field("deep_supervision", self.deep_supervision, "add the losses of the coarser outputs (ours)");
+  }
+};
+
+/// Classification (4.2.2): the pretrained encoder, pooled, and a linear head with cross-entropy.
+struct ClassificationConfig {
+  FinetuneConfig training;
+  double dropout = 0, label_smoothing = 0;
+  bool balance = false;
+
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
+    field("training", self.training, "optimisation");
+    field("dropout", self.dropout, "dropout before the head (ours)", from_below(0, 1));
+    field("label_smoothing", self.label_smoothing, "weight of the uniform distribution in the target (ours)",
+          from_below(0, 1));
+    field("balance", self.balance, "draw every class equally often (ours)");
+  }
+};
+
+}  // namespace M3I_ABI
+}  // namespace m3i
