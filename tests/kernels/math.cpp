@@ -53,12 +53,12 @@ constexpr double highest_log = sizeof(T) == 4 ? 88.7 : 709.7;
 
 }  // namespace
 
-#define M3I_CHECK_ULPS(function, exact, low, high)                                                            \
-  do {                                                                                                        \
-    const Worst worst = worst_ulps<TestType>(low, high, [](TestType x) { return math::function(x); },        \
-                                             [](long double x) { return exact(x); });                        \
-    INFO(#function << " is " << worst.error << " ulp off at " << worst.at);                                  \
-    CHECK(worst.error < 5);                                                                                   \
+#define M3I_CHECK_ULPS(function, exact, low, high)                                                        \
+  do {                                                                                                    \
+    const Worst worst = worst_ulps<TestType>(                                                             \
+        low, high, [](TestType x) { return math::function(x); }, [](long double x) { return exact(x); }); \
+    INFO(#function << " is " << worst.error << " ulp off at " << worst.at);                               \
+    CHECK(worst.error < 5);                                                                               \
   } while (false)
 
 TEMPLATE_TEST_CASE("math: functions stay within 5 units in the last place", "[kernels]", float, double) {
@@ -120,7 +120,10 @@ TEMPLATE_TEST_CASE("math: special values", "[kernels]", float, double) {
   CHECK(math::softplus(T(1e4)) == T(1e4));
 }
 
-TEMPLATE_TEST_CASE("math: odd functions are odd, and results have no step where one formula takes over", "[kernels]", float, double) {
+TEMPLATE_TEST_CASE("math: odd functions are odd, and results have no step where one formula takes over",
+                   "[kernels]",
+                   float,
+                   double) {
   using T = TestType;
   for (const T x : arguments<T>(0, 10)) {
     REQUIRE(math::tanh(-x) == -math::tanh(x));

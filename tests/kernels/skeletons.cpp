@@ -74,8 +74,10 @@ struct Product {
   bool transposed;
   template <class Team>
   M3I_HD void operator()(Team team, Index, double* scratch) const {
-    double *p = scratch, *q = p + block_extent<double>(rows) * block_extent<double>(inner), *r = q + inner * block_extent<double>(cols);
-    const Index p_step = block_extent<double>(transposed ? rows : inner), step = block_extent<double>(cols), m = rows, n = cols, k = inner;
+    double *p = scratch, *q = p + block_extent<double>(rows) * block_extent<double>(inner),
+           *r = q + inner * block_extent<double>(cols);
+    const Index p_step = block_extent<double>(transposed ? rows : inner), step = block_extent<double>(cols), m = rows,
+                n = cols, k = inner;
     const double *from_a = a, *from_b = b;
     double* to = c;
     const bool turned = transposed;
@@ -119,11 +121,12 @@ TEST_CASE("for_rows: a missing barrier gives another result on the emulated devi
   };
   std::vector<double> expected = start.to_vector();
   for (std::size_t r = 0; r < 2; ++r)
-    for (std::size_t i = 0; i + 1 < std::size_t(n); ++i) expected[r * std::size_t(n) + i] = start.data()[r * std::size_t(n) + i + 1];
+    for (std::size_t i = 0; i + 1 < std::size_t(n); ++i)
+      expected[r * std::size_t(n) + i] = start.data()[r * std::size_t(n) + i + 1];
 
   CHECK(run(Device::cpu(), true) == expected);
   CHECK(run(Device::emulated(), true) == expected);
-  CHECK(run(Device::cpu(), false) == expected);         // one thread walks upwards: the mistake stays hidden
+  CHECK(run(Device::cpu(), false) == expected);             // one thread walks upwards: the mistake stays hidden
   CHECK_FALSE(run(Device::emulated(), false) == expected);  // a block does not, and shows it
 }
 
@@ -195,7 +198,8 @@ TEST_CASE("reduce_sum: the same bits for any number of threads, and the right su
 TEST_CASE("multiply: products of small blocks, also of transposed ones, for any extents", "[kernels]") {
   for (const Device device : host_devices)
     for (const bool transposed : {false, true})
-      for (const auto& [m, n, k] : std::vector<std::array<Index, 3>>{{1, 1, 1}, {5, 3, 7}, {64, 32, 64}, {13, 17, 2}, {4, 40, 5}}) {
+      for (const auto& [m, n, k] :
+           std::vector<std::array<Index, 3>>{{1, 1, 1}, {5, 3, 7}, {64, 32, 64}, {13, 17, 2}, {4, 40, 5}}) {
         const auto a = testing::wave<double>({m, k}).to(device), b = testing::wave<double>({k, n}, 1).to(device);
         const Tensor<double> c({m, n}, device);
         const Index size = block_extent<double>(m) * (block_extent<double>(k) + block_extent<double>(n)) +

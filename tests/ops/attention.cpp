@@ -1,6 +1,6 @@
+#include "m3i/ops/attention.hpp"
 #include "catch.hpp"
 #include "m3i/kernels/reduce.hpp"
-#include "m3i/ops/attention.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
@@ -8,7 +8,9 @@ using namespace m3i;
 namespace {
 
 /// The textbook's formula with every score in memory, for one head after the other.
-std::vector<double> plain_attention(const Tensor<double>& q, const Tensor<double>& k, const Tensor<double>& v,
+std::vector<double> plain_attention(const Tensor<double>& q,
+                                    const Tensor<double>& k,
+                                    const Tensor<double>& v,
                                     const AttentionOptions<double>& o) {
   const Index n = q.shape()[0], lq = q.shape()[1], lk = k.shape()[1], c = q.shape()[2], cv = v.shape()[2];
   const Index d = c / o.heads, dv = cv / o.heads;
@@ -20,7 +22,8 @@ std::vector<double> plain_attention(const Tensor<double>& q, const Tensor<double
         double mass = 0;
         for (Index j = 0; j < lk; ++j) {
           double s = 0;
-          for (Index e = 0; e < d; ++e) s += q.data()[(b * lq + i) * c + h * d + e] * k.data()[(b * lk + j) * c + h * d + e];
+          for (Index e = 0; e < d; ++e)
+            s += q.data()[(b * lq + i) * c + h * d + e] * k.data()[(b * lk + j) * c + h * d + e];
           s *= o.scale == 0 ? 1 / std::sqrt(double(d)) : o.scale;
           if (o.bias.defined()) s += o.bias.data()[(h % o.bias.shape()[0] * lq + i) * lk + j];
           if ((o.causal && j > i) || (o.key_mask.defined() && !o.key_mask.data()[b * lk + j])) continue;
@@ -42,9 +45,14 @@ struct Case {
   bool masked = false;
 };
 // One of everything, one more than a block, several blocks, values of another width than keys.
-const std::vector<Case> cases = {{1, 1, 1, 1, 1, 1},      {2, 5, 7, 6, 4, 2},        {1, 65, 65, 8, 8, 2, true},
-                                 {3, 4, 6, 4, 4, 2, false, 2}, {2, 70, 66, 4, 6, 2, false, 1}, {2, 6, 130, 4, 4, 1, false, 0, true},
-                                 {2, 9, 5, 3, 3, 3, true, 3, true}, {1, 130, 3, 2, 2, 1}};
+const std::vector<Case> cases = {{1, 1, 1, 1, 1, 1},
+                                 {2, 5, 7, 6, 4, 2},
+                                 {1, 65, 65, 8, 8, 2, true},
+                                 {3, 4, 6, 4, 4, 2, false, 2},
+                                 {2, 70, 66, 4, 6, 2, false, 1},
+                                 {2, 6, 130, 4, 4, 1, false, 0, true},
+                                 {2, 9, 5, 3, 3, 3, true, 3, true},
+                                 {1, 130, 3, 2, 2, 1}};
 
 Tensor<std::uint8_t> mask_for(const Case& s) {
   std::vector<std::uint8_t> keep(std::size_t(s.n * s.lk), 1);
@@ -90,14 +98,16 @@ TEST_CASE("attention: blocks give what the whole matrix of scores gives", "[ops]
 }
 
 TEST_CASE("attention: one tensor may be query, key and value", "[ops]") {
-  const auto report = testing::check_op([](const auto& x) { return attention(x, x, x, {.heads = 2, .scale = 0.7}); }, {{2, 9, 4}, {1, 66, 4}});
+  const auto report = testing::check_op([](const auto& x) { return attention(x, x, x, {.heads = 2, .scale = 0.7}); },
+                                        {{2, 9, 4}, {1, 66, 4}});
   INFO(report.text());
   CHECK(report.gradient < 1e-6);
   CHECK(report.emulated < 1e-12);
 }
 
 TEST_CASE("attention: a query without any key gives zeros and no gradient", "[ops]") {
-  const Var<double> q(testing::wave<double>({1, 2, 4}), true), k(testing::wave<double>({1, 3, 4}, 1), true), v(testing::wave<double>({1, 3, 4}, 2), true);
+  const Var<double> q(testing::wave<double>({1, 2, 4}), true), k(testing::wave<double>({1, 3, 4}, 1), true),
+      v(testing::wave<double>({1, 3, 4}, 2), true);
   AttentionOptions<double> o;
   o.key_mask = Tensor<std::uint8_t>::zeros({1, 3});
   const auto y = attention(q, k, v, o);
@@ -140,10 +150,12 @@ TEST_CASE("attention: small types are computed in float", "[ops]") {
 }
 
 TEST_CASE("attention: shapes that do not fit are refused", "[ops][errors]") {
-  const Var<float> q(testing::wave<float>({2, 3, 8})), k(testing::wave<float>({2, 5, 8})), bias(testing::wave<float>({2, 3, 4}));
+  const Var<float> q(testing::wave<float>({2, 3, 8})), k(testing::wave<float>({2, 5, 8})),
+      bias(testing::wave<float>({2, 3, 4}));
   using Catch::Contains;
   CHECK_THROWS_WITH(attention(q, k, k, {.heads = 3}), Contains("3 heads") && Contains("[2, 3, 8]"));
   CHECK_THROWS_WITH(attention(q, k, q), Contains("do not fit"));
-  CHECK_THROWS_WITH(attention(q, k, k, {.heads = 2, .bias = bias}), Contains("bias [2, 3, 4]") && Contains("[2, 3, 5]"));
+  CHECK_THROWS_WITH(attention(q, k, k, {.heads = 2, .bias = bias}),
+                    Contains("bias [2, 3, 4]") && Contains("[2, 3, 5]"));
   CHECK_THROWS_WITH(attention(q, k, k, {.key_mask = Tensor<std::uint8_t>::zeros({2, 3})}), Contains("key mask [2, 3]"));
 }

@@ -1,6 +1,6 @@
+#include "m3i/ops/norm.hpp"
 #include "catch.hpp"
 #include "m3i/ops/arithmetic.hpp"
-#include "m3i/ops/norm.hpp"
 #include "m3i/ops/reduce.hpp"
 #include "m3i/testing.hpp"
 
@@ -99,8 +99,10 @@ TEST_CASE("batch_norm: running statistics follow the momentum, with the unbiased
 TEST_CASE("norms: half inputs are normalised in float", "[ops]") {
   const Tensor<float> x = testing::wave<float>({3, 40, 6});
   const auto rounded = cast<float>(cast<half>(x));
-  CHECK(testing::relative_difference(layer_norm(Var<half>(cast<half>(x))).value(), layer_norm(Var<float>(rounded)).value()) < 1e-3);
-  CHECK(testing::relative_difference(instance_norm(Var<half>(cast<half>(x))).value(), instance_norm(Var<float>(rounded)).value()) < 1e-3);
+  CHECK(testing::relative_difference(layer_norm(Var<half>(cast<half>(x))).value(),
+                                     layer_norm(Var<float>(rounded)).value()) < 1e-3);
+  CHECK(testing::relative_difference(instance_norm(Var<half>(cast<half>(x))).value(),
+                                     instance_norm(Var<float>(rounded)).value()) < 1e-3);
 }
 
 TEST_CASE("l2_normalize: a row of zeros stays zero", "[ops]") {
@@ -115,7 +117,8 @@ TEST_CASE("norms: shapes that do not fit are refused with their names", "[ops][e
   CHECK_THROWS_WITH(layer_norm(x, five), Contains("layer_norm") && Contains("gain [5]") && Contains("[2, 3, 4]"));
   CHECK_THROWS_WITH(instance_norm(x, {}, five), Contains("instance_norm") && Contains("bias [5]"));
   CHECK_THROWS_WITH(group_norm(x, 3), Contains("3 groups") && Contains("4 channels"));
-  CHECK_THROWS_WITH(batch_norm(x, {}, {}, RunningStats<float>::fresh(3), true), Contains("[3]") && Contains("4 channels"));
+  CHECK_THROWS_WITH(batch_norm(x, {}, {}, RunningStats<float>::fresh(3), true),
+                    Contains("[3]") && Contains("4 channels"));
   const Var<float> one(testing::wave<float>({1, 1, 4}));
   CHECK_THROWS_WITH(batch_norm(one, {}, {}, RunningStats<float>::fresh(4), true), Contains("one value a channel"));
   CHECK_THROWS_AS(layer_norm(Var<float>(Tensor<float>(Shape{}))), ShapeError);

@@ -35,7 +35,8 @@ TEST_CASE("logsumexp: gradient, precisions and devices agree", "[ops]") {
 }
 
 TEST_CASE("softmax: huge inputs do not overflow, and rows add up to 1", "[ops]") {
-  const auto y = softmax(Var<float>(Tensor<float>::from({1e30f, 1e30f, -1e30f, 500, 501, -500}, {2, 3}))).value().to_vector();
+  const auto y =
+      softmax(Var<float>(Tensor<float>::from({1e30f, 1e30f, -1e30f, 500, 501, -500}, {2, 3}))).value().to_vector();
   CHECK(y[0] == 0.5f);
   CHECK(y[2] == 0);
   CHECK(y[3] + y[4] + y[5] == Approx(1));
@@ -60,11 +61,13 @@ TEST_CASE("log_softmax: far smaller probabilities than exp can hold keep their l
 
 TEST_CASE("softmax: small types are computed in float", "[ops]") {
   const Tensor<bf16> x = cast<bf16>(testing::wave<float>({3, 100}));
-  CHECK(testing::relative_difference(softmax(Var<bf16>(x)).value(), softmax(Var<float>(cast<float>(x))).value()) < 4e-3);
+  CHECK(testing::relative_difference(softmax(Var<bf16>(x)).value(), softmax(Var<float>(cast<float>(x))).value()) <
+        4e-3);
 }
 
 TEST_CASE("softmax: a scalar and an axis that does not exist are refused", "[ops][errors]") {
   CHECK_THROWS_WITH(softmax(Var<float>(Tensor<float>(Shape{}))), Catch::Contains("softmax") && Catch::Contains("[]"));
-  CHECK_THROWS_WITH(logsumexp(Var<float>(testing::wave<float>({2, 3})), 2), Catch::Contains("logsumexp: axis 2 of [2, 3]"));
+  CHECK_THROWS_WITH(logsumexp(Var<float>(testing::wave<float>({2, 3})), 2),
+                    Catch::Contains("logsumexp: axis 2 of [2, 3]"));
   CHECK_THROWS_AS(log_softmax(Var<float>(Tensor<float>({3, 0}))), ShapeError);
 }

@@ -1,6 +1,6 @@
+#include "m3i/ops/window.hpp"
 #include "catch.hpp"
 #include "m3i/kernels/reduce.hpp"
-#include "m3i/ops/window.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
@@ -43,8 +43,9 @@ struct Plain {
                               (z + padded[2] - s.shift[2]) % padded[2]);
           const bool inside = x < s.size[0] && y < s.size[1] && z < s.size[2];
           for (Index c = 0; c < channels; ++c)
-            out[std::size_t(to * channels + c)] =
-                inside ? volume[((x * s.size[1] + y) * s.size[2] + z) * channels + c] : fill ? fill[c] : 0;
+            out[std::size_t(to * channels + c)] = inside ? volume[((x * s.size[1] + y) * s.size[2] + z) * channels + c]
+                                                  : fill ? fill[c]
+                                                         : 0;
         }
     return out;
   }
@@ -98,7 +99,8 @@ struct Plain {
               for (std::size_t j = 0; j < cell.size(); ++j) {
                 const Index kj = at(cell[j][0], cell[j][1], cell[j][2]);
                 double score = 0;
-                for (Index e = 0; e < d; ++e) score += q[std::size_t(qi * c + h * d + e)] * kv[std::size_t(kj * 2 * c + h * d + e)];
+                for (Index e = 0; e < d; ++e)
+                  score += q[std::size_t(qi * c + h * d + e)] * kv[std::size_t(kj * 2 * c + h * d + e)];
                 score /= std::sqrt(double(d));
                 score += table[table_row(Index(i), Index(j)) * s.heads + h];
                 if (shifted && label[std::size_t(qi)] != label[std::size_t(kj)]) score -= 100;
@@ -128,8 +130,9 @@ Shape table_shape(const Case& s) { return {s.spec().table_rows(), s.heads}; }
 
 TEST_CASE("window_attention: gradient, precisions and devices agree", "[ops]") {
   for (const Case& s : cases) {
-    const auto report = testing::check_shapes([&](const auto& v) { return window_attention(v[0], v[1], s.spec(), v[2]); },
-                                              {{volume(s, 3 * s.channels), table_shape(s), {3 * s.channels}}});
+    const auto report =
+        testing::check_shapes([&](const auto& v) { return window_attention(v[0], v[1], s.spec(), v[2]); },
+                              {{volume(s, 3 * s.channels), table_shape(s), {3 * s.channels}}});
     INFO(text("size ", s.size[0], " ", s.size[1], " ", s.size[2], ": ", report.text()));
     CHECK(report.gradient < 1e-6);
     CHECK(report.single < 1e-5);
@@ -140,8 +143,9 @@ TEST_CASE("window_attention: gradient, precisions and devices agree", "[ops]") {
 
 TEST_CASE("window_attention: with queries of another volume, gradient, precisions and devices agree", "[ops]") {
   for (const Case& s : cases) {
-    const auto report = testing::check_shapes([&](const auto& v) { return window_attention(v[0], v[1], v[2], s.spec(), v[3], v[4]); },
-                                              {{volume(s, s.channels), volume(s, 2 * s.channels), table_shape(s), {2 * s.channels}, {s.channels}}});
+    const auto report = testing::check_shapes(
+        [&](const auto& v) { return window_attention(v[0], v[1], v[2], s.spec(), v[3], v[4]); },
+        {{volume(s, s.channels), volume(s, 2 * s.channels), table_shape(s), {2 * s.channels}, {s.channels}}});
     INFO(text("size ", s.size[0], " ", s.size[1], " ", s.size[2], ": ", report.text()));
     CHECK(report.gradient < 1e-6);
     CHECK(report.single < 1e-5);
@@ -152,9 +156,11 @@ TEST_CASE("window_attention: with queries of another volume, gradient, precision
 
 TEST_CASE("window_attention: gives what pad, roll, cut, attend, roll back and crop give", "[ops]") {
   for (const Case& s : cases) {
-    const auto q = testing::wave<double>(volume(s, s.channels)), kv = testing::wave<double>(volume(s, 2 * s.channels), 1);
+    const auto q = testing::wave<double>(volume(s, s.channels)),
+               kv = testing::wave<double>(volume(s, 2 * s.channels), 1);
     const auto table = testing::wave<double>(table_shape(s), 2), fill = testing::wave<double>({2 * s.channels}, 3);
-    const auto y = window_attention(Var<double>(q), Var<double>(kv), Var<double>(table), s.spec(), Var<double>(fill)).value();
+    const auto y =
+        window_attention(Var<double>(q), Var<double>(kv), Var<double>(table), s.spec(), Var<double>(fill)).value();
     const Plain plain(s);
     for (Index b = 0; b < s.n; ++b) {
       const auto expected = plain.run(plain.pad_and_roll(q[b].data(), nullptr, s.channels),
@@ -201,10 +207,13 @@ TEST_CASE("window_attention: sizes that do not fit are refused", "[ops][errors]"
   const Var<float> x(testing::wave<float>({1, 4, 4, 4, 12})), table(testing::wave<float>({27, 2}));
   using Catch::Contains;
   CHECK_THROWS_WITH(window_attention(x, table, {.heads = 3, .window = {2, 2, 2}}), Contains("3 heads"));
-  CHECK_THROWS_WITH(window_attention(x, table, {.heads = 2, .window = {3, 2, 2}}), Contains("bias table [27, 2]") && Contains("[45, 2]"));
-  CHECK_THROWS_WITH(window_attention(x, table, {.heads = 2, .window = {2, 2, 2}, .shift = {2, 0, 0}}), Contains("shift 2 of axis 0"));
+  CHECK_THROWS_WITH(window_attention(x, table, {.heads = 2, .window = {3, 2, 2}}),
+                    Contains("bias table [27, 2]") && Contains("[45, 2]"));
+  CHECK_THROWS_WITH(window_attention(x, table, {.heads = 2, .window = {2, 2, 2}, .shift = {2, 0, 0}}),
+                    Contains("shift 2 of axis 0"));
   CHECK_THROWS_WITH(window_attention(x, x, table, {.heads = 2, .window = {2, 2, 2}}), Contains("[N, D, H, W, 2 C]"));
-  CHECK_THROWS_WITH(window_attention(x, Var<float>(), {.heads = 1, .window = {2, 2, 2}}, table), Contains("padding value [27, 2]"));
+  CHECK_THROWS_WITH(window_attention(x, Var<float>(), {.heads = 1, .window = {2, 2, 2}}, table),
+                    Contains("padding value [27, 2]"));
   const Var<float> flat(testing::wave<float>({7, 1}));
   CHECK_THROWS_WITH(window_attention(x, flat, {.heads = 1, .window = {1, 4, 1}, .index = RelativeIndex::nnformer}),
                     Contains("cubic"));

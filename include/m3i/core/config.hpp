@@ -58,3 +58,10 @@
 #else
 #define M3I_VECTOR_BYTES 16
 #endif
+
+// Before a template for host and device that has a branch for the host alone: nvcc then does not object to its calls.
+#if M3I_CUDA
+#define M3I_NO_EXEC_CHECK _Pragma("nv_exec_check_disable")
+#else
+#define M3I_NO_EXEC_CHECK
+#endif

@@ -1,6 +1,7 @@
 #pragma once
-/// softmax(scale Q K^T + bias + masks) V and its gradients, block by block, as functors for a team: the matrix of scores
-/// never exists. Milakov and Gimelshein 2018, arXiv:1805.02867 (the running softmax); Dao et al. 2022, arXiv:2205.14135.
+/// softmax(scale Q K^T + bias + masks) V and its gradients, block by block, as functors for a team: the matrix of
+/// scores never exists. Milakov and Gimelshein 2018, arXiv:1805.02867 (the running softmax); Dao et al. 2022,
+/// arXiv:2205.14135.
 ///
 /// Scores are held transposed, [keys, queries]: maxima and sums over keys then run down the columns, where neighbouring
 /// elements belong to neighbouring queries, and vectorise without any shuffling.
@@ -87,8 +88,7 @@ M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* o
       const Index apart = transposed ? step : 1;
       if (!from)
         for (Index c = 0; c < depth; ++c) to[c * apart] = 0;
-      else
-        team.each(depth, [=](Index c) { to[c * apart] = factor * A(from[c]); });
+      else team.each(depth, [=](Index c) { to[c * apart] = factor * A(from[c]); });
     }
   } else {
     team.each(rows * depth, [=](Index i) {
@@ -127,8 +127,16 @@ struct TokenTargets {
 
 /// Adds bias and masks to the scores of a block: keys from j0, queries from i0.
 template <class Team, class T, class A = accumulate_t<T>>
-M3I_HD inline void adjust_scores(Team team, const AttentionProblem<T>& p, Index batch, Index head, Index j0, Index keys, Index i0,
-                                 Index queries, A* s, Index step) {
+M3I_HD inline void adjust_scores(Team team,
+                                 const AttentionProblem<T>& p,
+                                 Index batch,
+                                 Index head,
+                                 Index j0,
+                                 Index keys,
+                                 Index i0,
+                                 Index queries,
+                                 A* s,
+                                 Index step) {
   const A nothing = -std::numeric_limits<A>::infinity(), penalty = p.region_penalty;
   if (p.bias) {
     const Index across = p.queries;
@@ -137,16 +145,16 @@ M3I_HD inline void adjust_scores(Team team, const AttentionProblem<T>& p, Index 
   }
   if (p.regions) {
     const std::uint8_t* own = p.regions + batch % p.maps * p.keys;
-    each_cell(team, keys, queries, [=](Index j, Index i) {
-      s[j * step + i] += own[i0 + i] == own[j0 + j] ? A(0) : penalty;
-    });
+    each_cell(team, keys, queries,
+              [=](Index j, Index i) { s[j * step + i] += own[i0 + i] == own[j0 + j] ? A(0) : penalty; });
   }
   if (p.key_mask) {
     const std::uint8_t* kept = p.key_mask + batch * p.keys + j0;
     each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = kept[j] ? s[j * step + i] : nothing; });
   }
   if (p.causal)
-    each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = j0 + j <= i0 + i ? s[j * step + i] : nothing; });
+    each_cell(team, keys, queries,
+              [=](Index j, Index i) { s[j * step + i] = j0 + j <= i0 + i ? s[j * step + i] : nothing; });
 }
 
 /// One team a block of queries of one head of one batch.
@@ -163,8 +171,10 @@ struct AttentionForward {
     A *q, *k, *v, *s, *out, *top, *mass, *rescale;
     Index size;
     M3I_HD Work(const AttentionProblem<T>& p, A* base)
-        : rows(block_extent<A>(smaller(p.queries, attention_block))), keys(smaller(p.keys, attention_block)),
-          depth(block_extent<A>(p.q.depth)), value_depth(block_extent<A>(p.v.depth)) {
+        : rows(block_extent<A>(smaller(p.queries, attention_block))),
+          keys(smaller(p.keys, attention_block)),
+          depth(block_extent<A>(p.q.depth)),
+          value_depth(block_extent<A>(p.v.depth)) {
       Pieces<A> pieces{base};
       q = pieces.take(p.q.depth, rows);
       k = pieces.take(keys, depth);
@@ -185,30 +195,36 @@ struct AttentionForward {
     const Work w(p, scratch);
     A *top = w.top, *mass = w.mass, *out = w.out;
     const Index value_depth = p.v.depth, out_step = w.value_depth;
-    load_block<true>(team, queries, p.q.depth, p.scale, w.q, w.rows, TokenRows<T>{&p, p.q, p.pad_q, batch, head, i0, p.queries});
+    load_block<true>(team, queries, p.q.depth, p.scale, w.q, w.rows,
+                     TokenRows<T>{&p, p.q, p.pad_q, batch, head, i0, p.queries});
     team.each(queries, [=](Index i) {
       top[i] = -std::numeric_limits<A>::infinity();
       mass[i] = 0;
     });
     each_cell(team, queries, value_depth, [=](Index i, Index c) { out[i * out_step + c] = 0; });
     for (Index j0 = 0; j0 < p.keys; j0 += attention_block)
-      if (!p.causal || j0 < i0 + queries) add_keys(team, w, batch, head, i0, queries, j0, smaller(attention_block, p.keys - j0));
+      if (!p.causal || j0 < i0 + queries)
+        add_keys(team, w, batch, head, i0, queries, j0, smaller(attention_block, p.keys - j0));
     finish(team, w, batch, head, i0, queries);
   }
 
  private:
   /// Takes a block of keys into the running softmax: earlier sums are rescaled to the new maximum.
   template <class Team>
-  M3I_HD void add_keys(Team team, const Work& w, Index batch, Index head, Index i0, Index queries, Index j0, Index keys) const {
+  M3I_HD void add_keys(
+      Team team, const Work& w, Index batch, Index head, Index i0, Index queries, Index j0, Index keys) const {
     A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale, *out = w.out;
     const Index step = w.rows, out_step = w.value_depth;
-    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth, TokenRows<T>{&p, p.k, p.pad_k, batch, head, j0, p.keys});
-    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth, TokenRows<T>{&p, p.v, p.pad_v, batch, head, j0, p.keys});
+    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
+                      TokenRows<T>{&p, p.k, p.pad_k, batch, head, j0, p.keys});
+    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
+                      TokenRows<T>{&p, p.v, p.pad_v, batch, head, j0, p.keys});
     multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q, step, s, step, false);
     adjust_scores(team, p, batch, head, j0, keys, i0, queries, s, step);
 
     team.each(queries, [=](Index i) { rescale[i] = top[i]; });
-    fold_columns(team, keys, queries, top, [=](Index j, Index i) { return s[j * step + i]; }, Larger{});
+    fold_columns(
+        team, keys, queries, top, [=](Index j, Index i) { return s[j * step + i]; }, Larger{});
     team.each(queries, [=](Index i) {
       const A now = top[i] > -std::numeric_limits<A>::infinity() ? top[i] : A(0);
       rescale[i] = math::exp(rescale[i] - now);
@@ -218,7 +234,8 @@ struct AttentionForward {
       const A now = top[i] > -std::numeric_limits<A>::infinity() ? top[i] : A(0);
       s[j * step + i] = math::exp(s[j * step + i] - now);
     });
-    fold_columns(team, keys, queries, mass, [=](Index j, Index i) { return s[j * step + i]; }, Plus{});
+    fold_columns(
+        team, keys, queries, mass, [=](Index j, Index i) { return s[j * step + i]; }, Plus{});
     if (j0 > 0) each_cell(team, queries, p.v.depth, [=](Index i, Index c) { out[i * out_step + c] *= rescale[i]; });
     multiply(team, queries, p.v.depth, keys, s, 1, step, w.v, out_step, out, out_step, j0 > 0);
   }
@@ -245,8 +262,9 @@ void attention_forward(Device device, const AttentionProblem<T>& p, HeadRows<T> 
   using Forward = detail::AttentionForward<T>;
   const Index query_blocks = (p.queries + detail::attention_block - 1) / detail::attention_block;
   const Index cost = std::min(p.queries, detail::attention_block) * p.keys * (p.q.depth + p.v.depth) / 8;
-  for_rows_with_scratch<accumulate_t<T>>(device, p.batches * p.heads * query_blocks, typename Forward::Work(p, nullptr).size,
-                                         Forward{p, y, lse, query_blocks}, cost);
+  for_rows_with_scratch<accumulate_t<T>>(device, p.batches * p.heads * query_blocks,
+                                         typename Forward::Work(p, nullptr).size, Forward{p, y, lse, query_blocks},
+                                         cost);
 }
 
 }  // namespace M3I_ABI

@@ -22,8 +22,10 @@ struct AttentionBackward {
     A *q, *q_t, *dy, *dy_t, *k, *v, *s, *ds, *dq, *dk, *dv, *lse, *dot;
     Index size;
     M3I_HD Work(const AttentionProblem<T>& p, A* base)
-        : rows(block_extent<A>(smaller(p.queries, attention_block))), keys(smaller(p.keys, attention_block)),
-          depth(block_extent<A>(p.q.depth)), value_depth(block_extent<A>(p.v.depth)) {
+        : rows(block_extent<A>(smaller(p.queries, attention_block))),
+          keys(smaller(p.keys, attention_block)),
+          depth(block_extent<A>(p.q.depth)),
+          value_depth(block_extent<A>(p.v.depth)) {
       Pieces<A> pieces{base};
       q = pieces.take(rows, depth);
       q_t = pieces.take(p.q.depth, rows);
@@ -61,9 +63,10 @@ struct AttentionBackward {
 
  private:
   template <class Team>
-  M3I_HD void query_block(Team team, const Work& w, Index group, Index batch, Index head, Index i0, Index queries) const {
-    const TokenRows<T> q{&p, p.q, p.pad_q, batch, head, i0, p.queries}, slope{&p, dy, nullptr, batch, head, i0, p.queries},
-        result{&p, y, nullptr, batch, head, i0, p.queries};
+  M3I_HD void query_block(
+      Team team, const Work& w, Index group, Index batch, Index head, Index i0, Index queries) const {
+    const TokenRows<T> q{&p, p.q, p.pad_q, batch, head, i0, p.queries},
+        slope{&p, dy, nullptr, batch, head, i0, p.queries}, result{&p, y, nullptr, batch, head, i0, p.queries};
     load_block<false>(team, queries, p.q.depth, p.scale, w.q, w.depth, q);
     load_block<true>(team, queries, p.q.depth, p.scale, w.q_t, w.rows, q);
     load_block<false>(team, queries, p.v.depth, A(1), w.dy, w.value_depth, slope);
@@ -80,8 +83,8 @@ struct AttentionBackward {
 
   /// dot[i] = y_i . dy_i, which is the sum over keys of p dp.
   template <class Team>
-  M3I_HD void row_constants(Team team, const Work& w, const TokenRows<T>& result, Index batch, Index head, Index i0,
-                            Index queries) const {
+  M3I_HD void row_constants(
+      Team team, const Work& w, const TokenRows<T>& result, Index batch, Index head, Index i0, Index queries) const {
     A *dot = w.dot, *kept = w.lse;
     const A *slope = w.dy, *all = lse + (batch * p.heads + head) * p.queries + i0;
     const Index step = w.value_depth, depth = p.v.depth;
@@ -95,19 +98,24 @@ struct AttentionBackward {
   }
 
   template <class Team>
-  M3I_HD void key_block(Team team, const Work& w, Index group, Index batch, Index head, Index i0, Index queries, Index j0,
-                        Index keys) const {
+  M3I_HD void key_block(
+      Team team, const Work& w, Index group, Index batch, Index head, Index i0, Index queries, Index j0, Index keys)
+      const {
     A *s = w.s, *ds = w.ds;
     const A *kept = w.lse, *dot = w.dot;
     const Index step = w.rows;
-    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth, TokenRows<T>{&p, p.k, p.pad_k, batch, head, j0, p.keys});
-    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth, TokenRows<T>{&p, p.v, p.pad_v, batch, head, j0, p.keys});
+    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
+                      TokenRows<T>{&p, p.k, p.pad_k, batch, head, j0, p.keys});
+    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
+                      TokenRows<T>{&p, p.v, p.pad_v, batch, head, j0, p.keys});
     multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q_t, step, s, step, false);
     adjust_scores(team, p, batch, head, j0, keys, i0, queries, s, step);
     each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = math::exp(s[j * step + i] - kept[i]); });
-    multiply(team, keys, p.v.depth, queries, s, step, 1, w.dy, w.value_depth, w.dv + j0 * w.value_depth, w.value_depth, true);
+    multiply(team, keys, p.v.depth, queries, s, step, 1, w.dy, w.value_depth, w.dv + j0 * w.value_depth, w.value_depth,
+             true);
     multiply(team, keys, queries, p.v.depth, w.v, w.value_depth, 1, w.dy_t, step, ds, step, false);
-    each_cell(team, keys, queries, [=](Index j, Index i) { ds[j * step + i] = s[j * step + i] * (ds[j * step + i] - dot[i]); });
+    each_cell(team, keys, queries,
+              [=](Index j, Index i) { ds[j * step + i] = s[j * step + i] * (ds[j * step + i] - dot[i]); });
     multiply(team, keys, p.k.depth, queries, ds, step, 1, w.q, w.depth, w.dk + j0 * w.depth, w.depth, true);
     multiply(team, queries, p.q.depth, keys, ds, 1, step, w.k, w.depth, w.dq, w.depth, true);
     if (d.bias) {
@@ -119,8 +127,18 @@ struct AttentionBackward {
 
   /// Adds rows to a gradient, and those of tokens outside of the volume to the gradient of what stands for them.
   template <class Team>
-  M3I_HD void store(Team team, const HeadRows<T>& to, A* pad, Index group, Index batch, Index head, Index first, Index rows,
-                    Index count, const A* from, Index step, A factor) const {
+  M3I_HD void store(Team team,
+                    const HeadRows<T>& to,
+                    A* pad,
+                    Index group,
+                    Index batch,
+                    Index head,
+                    Index first,
+                    Index rows,
+                    Index count,
+                    const A* from,
+                    Index step,
+                    A factor) const {
     if (to.data)
       each_cell_of(team, rows, to.depth, TokenTargets<T>{&p, to, batch, head, first, count},
                    [=](T* grad, Index r, Index c) { grad[c] = T(A(grad[c]) + factor * from[r * step + c]); });
@@ -147,8 +165,12 @@ inline Index attention_groups(Index batches, Index heads, Index queries, Index k
 
 /// Adds to the gradients in d, given y, dy and the lse of attention_forward.
 template <class T>
-void attention_backward(Device device, const AttentionProblem<T>& p, const AttentionGradients<T>& d, HeadRows<const T> y,
-                        HeadRows<const T> dy, const accumulate_t<T>* lse) {
+void attention_backward(Device device,
+                        const AttentionProblem<T>& p,
+                        const AttentionGradients<T>& d,
+                        HeadRows<const T> y,
+                        HeadRows<const T> dy,
+                        const accumulate_t<T>* lse) {
   using Backward = detail::AttentionBackward<T>;
   const Index cost = (p.batches / d.groups) * p.queries * p.keys * (p.q.depth + p.v.depth) / 4;
   for_rows_with_scratch<accumulate_t<T>>(device, d.groups * p.heads, typename Backward::Work(p, nullptr).size,

@@ -72,7 +72,8 @@ struct Lanes<double> {
 
 /// Four rows by `lanes` vectors of C (+)= A B; the sums stay in registers.
 template <int lanes, class A>
-inline void multiply_tile(Index inner, const A* a, Index a_row, Index a_col, const A* b, Index ldb, A* c, Index ldc, bool add) {
+inline void multiply_tile(
+    Index inner, const A* a, Index a_row, Index a_col, const A* b, Index ldb, A* c, Index ldc, bool add) {
   using V = typename Lanes<A>::Vector;
   constexpr Index width = M3I_VECTOR_BYTES / Index(sizeof(A));
   const A *a0 = a, *a1 = a + a_row, *a2 = a + 2 * a_row, *a3 = a + 3 * a_row;
@@ -98,8 +99,17 @@ inline void multiply_tile(Index inner, const A* a, Index a_row, Index a_col, con
 }
 
 template <class A>
-inline void host_multiply(Index rows, Index cols, Index inner, const A* a, Index a_row, Index a_col, const A* b, Index ldb, A* c,
-                          Index ldc, bool add) {
+inline void host_multiply(Index rows,
+                          Index cols,
+                          Index inner,
+                          const A* a,
+                          Index a_row,
+                          Index a_col,
+                          const A* b,
+                          Index ldb,
+                          A* c,
+                          Index ldc,
+                          bool add) {
   constexpr Index width = M3I_VECTOR_BYTES / Index(sizeof(A));
   Index n = 0;
   for (; n + width < cols; n += 2 * width)
@@ -124,8 +134,18 @@ M3I_HD constexpr Index block_extent(Index n) {
 /// A's rows, B's columns and C must be block_extent(); what lies beyond the true extents becomes meaningless.
 M3I_NO_EXEC_CHECK
 template <class Team, class A>
-M3I_HD inline void multiply(Team team, Index rows, Index cols, Index inner, const A* a, Index a_row, Index a_col, const A* b,
-                            Index ldb, A* c, Index ldc, bool add) {
+M3I_HD inline void multiply(Team team,
+                            Index rows,
+                            Index cols,
+                            Index inner,
+                            const A* a,
+                            Index a_row,
+                            Index a_col,
+                            const A* b,
+                            Index ldb,
+                            A* c,
+                            Index ldc,
+                            bool add) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
     detail::host_multiply(rows, cols, inner, a, a_row, a_col, b, ldb, c, ldc, add);
   } else {
@@ -174,7 +194,8 @@ void for_rows_with_scratch(Device device, Index rows, Index size, const F& f, In
     const Index most = std::max<Index>(64, (Index(256) << 20) / (size * Index(sizeof(A))));  // 256 MiB for all teams
     const Index blocks = std::min({rows, most, Index(1024)});
     const auto scratch = Tensor<A>::zeros({blocks, size}, device);
-    detail::for_rows_with_scratch_kernel<<<unsigned(blocks), team_width, 0, current_stream()>>>(rows, scratch.data(), size, f);
+    detail::for_rows_with_scratch_kernel<<<unsigned(blocks), team_width, 0, current_stream()>>>(rows, scratch.data(),
+                                                                                                size, f);
     check_cuda(cudaGetLastError(), "for_rows_with_scratch");
 #else
     fail<DeviceError>("for_rows_with_scratch: ", device, " needs a build with M3I_CUDA=ON");

@@ -12,9 +12,9 @@ inline namespace M3I_ABI {
 template <class T>
 struct AttentionOptions {
   Index heads = 1;
-  double scale = 0;               ///< of the scores; 0: 1 / sqrt(channels of a head)
-  bool causal = false;            ///< query i attends to keys 0 .. i only
-  Var<T> bias = {};               ///< [heads or 1, Lq, Lk], added to the scaled scores
+  double scale = 0;                    ///< of the scores; 0: 1 / sqrt(channels of a head)
+  bool causal = false;                 ///< query i attends to keys 0 .. i only
+  Var<T> bias = {};                    ///< [heads or 1, Lq, Lk], added to the scaled scores
   Tensor<std::uint8_t> key_mask = {};  ///< [N, Lk], 0: nobody attends to this key (padding)
 };
 
@@ -42,18 +42,19 @@ struct CollectScores {
     const Index k = i % keys, q = i / keys % queries, own = i / (keys * queries), size = keys * queries;
     A total = A(out[i]);
     for (Index g = 0; g < groups; ++g)
-      for (Index head = own; head < heads; head += bias_heads) total += partial[(g * heads + head) * size + k * queries + q];
+      for (Index head = own; head < heads; head += bias_heads)
+        total += partial[(g * heads + head) * size + k * queries + q];
     out[i] = T(total);
   }
 };
 
 template <class T>
 void check_attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const AttentionOptions<T>& o) {
-  require(q.rank() == 3 && k.rank() == 3 && v.rank() == 3, "attention: needs q, k, v of [N, L, C], got ", q.shape(), ", ",
-          k.shape(), ", ", v.shape());
+  require(q.rank() == 3 && k.rank() == 3 && v.rank() == 3, "attention: needs q, k, v of [N, L, C], got ", q.shape(),
+          ", ", k.shape(), ", ", v.shape());
   const Index n = q.shape()[0], channels = q.shape()[2], keys = k.shape()[1];
-  require(k.shape()[0] == n && v.shape()[0] == n && k.shape()[2] == channels && v.shape()[1] == keys,
-          "attention: q ", q.shape(), ", k ", k.shape(), ", v ", v.shape(),
+  require(k.shape()[0] == n && v.shape()[0] == n && k.shape()[2] == channels && v.shape()[1] == keys, "attention: q ",
+          q.shape(), ", k ", k.shape(), ", v ", v.shape(),
           " do not fit; expected q [N, Lq, C], k [N, Lk, C], v [N, Lk, Cv]");
   require(o.heads > 0 && channels % o.heads == 0 && v.shape()[2] % o.heads == 0 && channels > 0, "attention: ", o.heads,
           " heads do not divide the channels of q ", q.shape(), " and v ", v.shape());
@@ -63,8 +64,8 @@ void check_attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const At
     require(b == each || b == one, "attention: bias ", b, " does not fit; expected ", each, " or ", one);
   }
   if (o.key_mask.defined())
-    require(o.key_mask.shape() == Shape{n, keys}, "attention: key mask ", o.key_mask.shape(), " does not fit; expected ",
-            Shape{n, keys});
+    require(o.key_mask.shape() == Shape{n, keys}, "attention: key mask ", o.key_mask.shape(),
+            " does not fit; expected ", Shape{n, keys});
 }
 
 }  // namespace detail
@@ -80,7 +81,10 @@ void check_attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const At
 /// computes the probabilities again. A query that may attend to no key gives zeros.
 /// Throws ShapeError unless the heads divide C and Cv. Vaswani et al. 2017, arXiv:1706.03762.
 template <class T>
-Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const std::type_identity_t<AttentionOptions<T>>& options = {}) {
+Var<T> attention(const Var<T>& q,
+                 const Var<T>& k,
+                 const Var<T>& v,
+                 const std::type_identity_t<AttentionOptions<T>>& options = {}) {
   using A = accumulate_t<T>;
   detail::check_attention(q, k, v, options);
   const Device device = q.device();
@@ -96,7 +100,8 @@ Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const std::t
   AttentionProblem<T> p;
   p.batches = n, p.heads = heads, p.queries = queries, p.keys = keys;
   p.scale = A(options.scale == 0 ? 1 / std::sqrt(double(depth)) : options.scale);
-  p.q = {q.data(), heads * depth, depth}, p.k = {k.data(), heads * depth, depth}, p.v = {v.data(), heads * value_depth, value_depth};
+  p.q = {q.data(), heads * depth, depth}, p.k = {k.data(), heads * depth, depth},
+  p.v = {v.data(), heads * value_depth, value_depth};
   p.bias = bias_t.data(), p.bias_heads = bias.defined() ? bias.shape()[0] : 1;
   p.key_mask = key_mask.data(), p.causal = options.causal;
 
@@ -114,12 +119,13 @@ Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const std::t
     if (bias.needs_grad()) partial = Tensor<A>::zeros({d.groups, p.heads, p.keys, p.queries}, dy.device());
     d.bias = partial.data();
     const Index stride = p.v.stride;
-    attention_backward(dy.device(), p, d, HeadRows<const T>{y.data(), stride, p.v.depth}, HeadRows<const T>{dy.data(), stride, p.v.depth},
-                       lse.data());
+    attention_backward(dy.device(), p, d, HeadRows<const T>{y.data(), stride, p.v.depth},
+                       HeadRows<const T>{dy.data(), stride, p.v.depth}, lse.data());
     // p points into these; naming them keeps them alive until here.
     if (bias.needs_grad() && bias_t.defined())
-      for_each(dy.device(), bias.size(), detail::CollectScores<T>{partial.data(), bias.grad().data(), d.groups, p.heads,
-                                                                  p.bias_heads, p.queries, p.keys});
+      for_each(dy.device(), bias.size(),
+               detail::CollectScores<T>{partial.data(), bias.grad().data(), d.groups, p.heads, p.bias_heads, p.queries,
+                                        p.keys});
     static_cast<void>(key_mask);
   });
 }

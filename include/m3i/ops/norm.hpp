@@ -82,20 +82,25 @@ struct NormGainTerm {
 };
 
 template <bool centred, class T>
-Var<T> norm_rows(const char* name, const Var<T>& x, const Var<T>& gain_or_none, const Var<T>& bias_or_none, double eps) {
+Var<T> norm_rows(
+    const char* name, const Var<T>& x, const Var<T>& gain_or_none, const Var<T>& bias_or_none, double eps) {
   require(x.rank() > 0 && x.shape()[-1] > 0, name, ": needs a non-empty last axis, got ", x.shape());
   using A = accumulate_t<T>;
   const Index n = x.shape()[-1], rows = x.size() / n;
-  const Var<T> gain = channel_or(name, "gain", gain_or_none, x, T(1.0f)), bias = channel_or(name, "bias", bias_or_none, x, T(0.0f));
+  const Var<T> gain = channel_or(name, "gain", gain_or_none, x, T(1.0f)),
+               bias = channel_or(name, "bias", bias_or_none, x, T(0.0f));
   const Tensor<T> y(x.shape(), x.device());
   const Tensor<A> mean({centred ? rows : 0}, x.device()), inverse({rows}, x.device());
   for_rows(x.device(), rows,
-           NormRow<T, centred>{x.data(), gain.data(), bias.data(), y.data(), mean.data(), inverse.data(), n, A(eps)}, n);
+           NormRow<T, centred>{x.data(), gain.data(), bias.data(), y.data(), mean.data(), inverse.data(), n, A(eps)},
+           n);
   return record<T>(name, y, {x, gain, bias}, [=](const Tensor<T>& dy) {
     const Device device = dy.device();
     if (x.needs_grad())
-      for_rows(device, rows,
-               NormRowGrad<T, centred>{x.data(), gain.data(), dy.data(), x.grad().data(), mean.data(), inverse.data(), n}, n);
+      for_rows(
+          device, rows,
+          NormRowGrad<T, centred>{x.data(), gain.data(), dy.data(), x.grad().data(), mean.data(), inverse.data(), n},
+          n);
     if (gain.needs_grad())
       for_columns(device, rows, n, NormGainTerm<T, centred>{x.data(), dy.data(), mean.data(), inverse.data(), n},
                   gain.grad().data());
@@ -205,8 +210,8 @@ Var<T> instance_norm(const Var<T>& x, const Var<T>& gain = {}, const Var<T>& bia
 template <class T>
 Var<T> group_norm(const Var<T>& x, Index groups, const Var<T>& gain = {}, const Var<T>& bias = {}, double eps = 1e-5) {
   auto view = detail::channel_view("group_norm", x.shape());
-  require(groups > 0 && view.channels % groups == 0, "group_norm: ", groups, " groups do not divide the ", view.channels,
-          " channels of ", x.shape());
+  require(groups > 0 && view.channels % groups == 0, "group_norm: ", groups, " groups do not divide the ",
+          view.channels, " channels of ", x.shape());
   view.merged = view.channels / groups;
   return detail::norm_channels("group_norm", x, gain, bias, view, eps);
 }
@@ -233,21 +238,29 @@ struct RunningStats {
 /// Gradients: x, gain, bias. Throws ShapeError in training when a channel has fewer than two values.
 /// Ioffe and Szegedy 2015, arXiv:1502.03167.
 template <class T>
-Var<T> batch_norm(const Var<T>& x, const Var<T>& gain, const Var<T>& bias, const RunningStats<T>& running, bool training,
-                  double momentum = 0.1, double eps = 1e-5) {
+Var<T> batch_norm(const Var<T>& x,
+                  const Var<T>& gain,
+                  const Var<T>& bias,
+                  const RunningStats<T>& running,
+                  bool training,
+                  double momentum = 0.1,
+                  double eps = 1e-5) {
   auto view = detail::channel_view("batch_norm", x.shape());
   view.rows *= view.outer;
   view.outer = 1;
   const Shape channels{view.channels};
   require(running.mean.shape() == channels && running.variance.shape() == channels, "batch_norm: running mean ",
-          running.mean.shape(), " and variance ", running.variance.shape(), " for the ", view.channels, " channels of ", x.shape());
-  if (!training) return detail::norm_channels_fixed("batch_norm", x, gain, bias, view, running.mean, running.variance, eps);
-  require(view.rows > 1, "batch_norm: one value a channel in ", x.shape(), " has no variance; use a larger batch or training = false");
+          running.mean.shape(), " and variance ", running.variance.shape(), " for the ", view.channels, " channels of ",
+          x.shape());
+  if (!training)
+    return detail::norm_channels_fixed("batch_norm", x, gain, bias, view, running.mean, running.variance, eps);
+  require(view.rows > 1, "batch_norm: one value a channel in ", x.shape(),
+          " has no variance; use a larger batch or training = false");
   Tensor<accumulate_t<T>> mean, variance;
   const Var<T> y = detail::norm_channels("batch_norm", x, gain, bias, view, eps, &mean, &variance);
   for_each(x.device(), view.channels,
-           detail::RunningUpdate<T>{mean.data(), variance.data(), running.mean.data(), running.variance.data(), momentum,
-                                    double(view.rows) / double(view.rows - 1)});
+           detail::RunningUpdate<T>{mean.data(), variance.data(), running.mean.data(), running.variance.data(),
+                                    momentum, double(view.rows) / double(view.rows - 1)});
   return y;
 }
 

@@ -2,7 +2,8 @@
 /// The mechanism of instance, batch and group normalisation: x seen as [outer, rows, channels]; the elements that share
 /// a mean are all rows of one outer index, for `merged` neighbouring channels.
 ///
-/// Everything is a column sum (vectorised over channels), a small step on [outer, channels] values, and one pass over x.
+/// Everything is a column sum (vectorised over channels), a small step on [outer, channels] values, and one pass over
+/// x.
 
 #include "m3i/autodiff/record.hpp"
 #include "m3i/kernels/for_columns.hpp"
@@ -135,9 +136,8 @@ struct NormApply {
     const T *in = x, *g = gain, *b = bias;
     const A *m = mean, *s = inverse;
     T* out = y;
-    each_row_block(team, blocks, block, [=](Index i, Index set, Index c) {
-      out[i] = T((A(in[i]) - m[set]) * s[set] * A(g[c]) + A(b[c]));
-    });
+    each_row_block(team, blocks, block,
+                   [=](Index i, Index set, Index c) { out[i] = T((A(in[i]) - m[set]) * s[set] * A(g[c]) + A(b[c])); });
   }
 };
 /// dx += 1/std * (dy gain - mean(dy gain) - normal mean(dy gain normal)); the means are absent for fixed statistics.
@@ -170,34 +170,50 @@ Tensor<A> outer_column_sums(Device device, const ChannelView& v, const Term& ter
 template <class T, class A = accumulate_t<T>>
 Tensor<A> group_mean(const ChannelView& v, const Tensor<A>& sums, const T* weight) {
   const Tensor<A> out(sums.shape(), sums.device());
-  for_each(sums.device(), v.sets(), GroupMean<T>{sums.data(), weight, out.data(), v.channels, v.merged, double(v.count())});
+  for_each(sums.device(), v.sets(),
+           GroupMean<T>{sums.data(), weight, out.data(), v.channels, v.merged, double(v.count())});
   return out;
 }
 
 /// Normalises by given mean and 1/std [outer, channels]; `differentiate_statistics` says whether they depend on x.
 template <class T, class A = accumulate_t<T>>
-Var<T> norm_channels_with(const char* name, const Var<T>& x, const Var<T>& gain_or_none, const Var<T>& bias_or_none,
-                          const ChannelView& v, const Tensor<A>& mean, const Tensor<A>& inverse, bool differentiate_statistics) {
-  const Var<T> gain = channel_or(name, "gain", gain_or_none, x, T(1.0f)), bias = channel_or(name, "bias", bias_or_none, x, T(0.0f));
+Var<T> norm_channels_with(const char* name,
+                          const Var<T>& x,
+                          const Var<T>& gain_or_none,
+                          const Var<T>& bias_or_none,
+                          const ChannelView& v,
+                          const Tensor<A>& mean,
+                          const Tensor<A>& inverse,
+                          bool differentiate_statistics) {
+  const Var<T> gain = channel_or(name, "gain", gain_or_none, x, T(1.0f)),
+               bias = channel_or(name, "bias", bias_or_none, x, T(0.0f));
   const RowBlocks blocks{v.rows, v.channels};
   const Index teams = v.outer * blocks.per_outer(), cost = RowBlocks::height * v.channels;
   const Tensor<T> y(x.shape(), x.device());
-  for_rows(x.device(), teams, NormApply<T>{blocks, x.data(), gain.data(), bias.data(), mean.data(), inverse.data(), y.data()}, cost);
+  for_rows(x.device(), teams,
+           NormApply<T>{blocks, x.data(), gain.data(), bias.data(), mean.data(), inverse.data(), y.data()}, cost);
   return record<T>(name, y, {x, gain, bias}, [=](const Tensor<T>& dy) {
     const Device device = dy.device();
     const Index stride = v.rows * v.channels;
-    const auto sum_dy = outer_column_sums<A>(device, v, [&](Index o) { return Cell<T>{dy.data() + o * stride, v.channels}; });
+    const auto sum_dy = outer_column_sums<A>(device, v, [&](Index o) {
+      return Cell<T>{dy.data() + o * stride, v.channels};
+    });
     const auto sum_dy_normal = outer_column_sums<A>(device, v, [&](Index o) {
       return TimesNormal<T>{dy.data() + o * stride, x.data() + o * stride, mean.data() + o * v.channels,
                             inverse.data() + o * v.channels, v.channels};
     });
-    if (gain.needs_grad()) for_columns(device, v.outer, v.channels, Cell<A>{sum_dy_normal.data(), v.channels}, gain.grad().data());
-    if (bias.needs_grad()) for_columns(device, v.outer, v.channels, Cell<A>{sum_dy.data(), v.channels}, bias.grad().data());
+    if (gain.needs_grad())
+      for_columns(device, v.outer, v.channels, Cell<A>{sum_dy_normal.data(), v.channels}, gain.grad().data());
+    if (bias.needs_grad())
+      for_columns(device, v.outer, v.channels, Cell<A>{sum_dy.data(), v.channels}, bias.grad().data());
     if (!x.needs_grad()) return;
-    const auto average = differentiate_statistics ? group_mean<T>(v, sum_dy, gain.data()) : Tensor<A>::zeros(mean.shape(), device);
+    const auto average =
+        differentiate_statistics ? group_mean<T>(v, sum_dy, gain.data()) : Tensor<A>::zeros(mean.shape(), device);
     const auto slope = differentiate_statistics ? group_mean<T>(v, sum_dy_normal, gain.data()) : average;
-    for_rows(device, teams, NormApplyGrad<T>{blocks, x.data(), gain.data(), dy.data(), mean.data(), inverse.data(),
-                                             average.data(), slope.data(), x.grad().data()}, cost);
+    for_rows(device, teams,
+             NormApplyGrad<T>{blocks, x.data(), gain.data(), dy.data(), mean.data(), inverse.data(), average.data(),
+                              slope.data(), x.grad().data()},
+             cost);
   });
 }
 
@@ -210,15 +226,30 @@ Tensor<A> inverse_root(const Tensor<A>& variance, double eps) {
 
 /// Normalises by x's own mean and biased variance; hands them out as [outer, channels] if asked.
 template <class T, class A = accumulate_t<T>>
-Var<T> norm_channels(const char* name, const Var<T>& x, const Var<T>& gain, const Var<T>& bias, const ChannelView& v, double eps,
-                     Tensor<A>* mean_out = nullptr, Tensor<A>* variance_out = nullptr) {
+Var<T> norm_channels(const char* name,
+                     const Var<T>& x,
+                     const Var<T>& gain,
+                     const Var<T>& bias,
+                     const ChannelView& v,
+                     double eps,
+                     Tensor<A>* mean_out = nullptr,
+                     Tensor<A>* variance_out = nullptr) {
   const Device device = x.device();
   const Index stride = v.rows * v.channels;
-  const auto mean = group_mean<T>(
-      v, outer_column_sums<A>(device, v, [&](Index o) { return Cell<T>{x.data() + o * stride, v.channels}; }), nullptr);
-  const auto variance = group_mean<T>(v, outer_column_sums<A>(device, v, [&](Index o) {
-    return SquaredDeviation<T>{x.data() + o * stride, mean.data() + o * v.channels, v.channels};
-  }), nullptr);
+  const auto mean = group_mean<T>(v,
+                                  outer_column_sums<A>(device, v,
+                                                       [&](Index o) {
+                                                         return Cell<T>{x.data() + o * stride, v.channels};
+                                                       }),
+                                  nullptr);
+  const auto variance =
+      group_mean<T>(v,
+                    outer_column_sums<A>(
+                        device, v,
+                        [&](Index o) {
+                          return SquaredDeviation<T>{x.data() + o * stride, mean.data() + o * v.channels, v.channels};
+                        }),
+                    nullptr);
   if (mean_out) *mean_out = mean;
   if (variance_out) *variance_out = variance;
   return norm_channels_with(name, x, gain, bias, v, mean, inverse_root<T>(variance, eps), true);
@@ -226,8 +257,14 @@ Var<T> norm_channels(const char* name, const Var<T>& x, const Var<T>& gain, cons
 
 /// Normalises by remembered statistics [channels].
 template <class T>
-Var<T> norm_channels_fixed(const char* name, const Var<T>& x, const Var<T>& gain, const Var<T>& bias, const ChannelView& v,
-                           const Tensor<T>& mean, const Tensor<T>& variance, double eps) {
+Var<T> norm_channels_fixed(const char* name,
+                           const Var<T>& x,
+                           const Var<T>& gain,
+                           const Var<T>& bias,
+                           const ChannelView& v,
+                           const Tensor<T>& mean,
+                           const Tensor<T>& variance,
+                           double eps) {
   using A = accumulate_t<T>;
   const Shape sets{1, v.channels};
   // Copied: running statistics change in place while the tape may still need these.

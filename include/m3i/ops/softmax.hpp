@@ -179,7 +179,8 @@ Var<T> logsumexp(const Var<T>& x, int axis = -1, bool keep = false) {
   const Tensor<T> y(shape, x.device());
   detail::run_along_axis<detail::ReducedLogSumExpRow, T>(x.device(), split, x.data(), y.data());
   return record<T>("logsumexp", y, {x}, [x, y, split](const Tensor<T>& dy) {
-    detail::run_along_axis<detail::LogSumExpRowGrad, T>(dy.device(), split, x.data(), y.data(), dy.data(), x.grad().data());
+    detail::run_along_axis<detail::LogSumExpRowGrad, T>(dy.device(), split, x.data(), y.data(), dy.data(),
+                                                        x.grad().data());
   });
 }
 

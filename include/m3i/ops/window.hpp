@@ -29,8 +29,8 @@ struct WindowBiasGrad {
 /// Queries, keys and values in the channels of one or two volumes.
 template <class T>
 struct WindowInput {
-  Var<T> x, pad;             ///< [N, D, H, W, parts * C] and optionally [parts * C]
-  Index offset = 0;          ///< in channels, of the first part used
+  Var<T> x, pad;     ///< [N, D, H, W, parts * C] and optionally [parts * C]
+  Index offset = 0;  ///< in channels, of the first part used
 };
 
 template <class T>
@@ -56,29 +56,33 @@ template <class T, class A = accumulate_t<T>>
 void add_pad_sums(const WindowInput<T>& in, Index part, const Tensor<A>& sums) {
   if (!sums.defined()) return;
   const Index groups = sums.shape()[0], channels = sums.shape()[1];
-  for_columns(sums.device(), groups, channels, WindowCell<A>{sums.data(), channels}, in.pad.grad().data() + in.offset + part * channels);
+  for_columns(sums.device(), groups, channels, WindowCell<A>{sums.data(), channels},
+              in.pad.grad().data() + in.offset + part * channels);
 }
 
 template <class T>
 void check_window(const WindowInput<T>& in, Index parts, const Var<T>& table, const WindowSpec& spec) {
   const Shape& s = in.x.shape();
-  require(s.rank() == 5 && s.size() > 0 && s[4] % parts == 0, "window_attention: needs a non-empty [N, D, H, W, ", parts, " C], got ", s);
-  require(spec.heads > 0 && s[4] / parts % spec.heads == 0, "window_attention: ", spec.heads, " heads do not divide the ", s[4] / parts,
-          " channels of each part of ", s);
+  require(s.rank() == 5 && s.size() > 0 && s[4] % parts == 0, "window_attention: needs a non-empty [N, D, H, W, ",
+          parts, " C], got ", s);
+  require(spec.heads > 0 && s[4] / parts % spec.heads == 0, "window_attention: ", spec.heads,
+          " heads do not divide the ", s[4] / parts, " channels of each part of ", s);
   for (std::size_t a = 0; a < 3; ++a)
-    require(spec.window[a] > 0 && spec.shift[a] >= 0 && spec.shift[a] < spec.window[a], "window_attention: window ", spec.window[a],
-            " and shift ", spec.shift[a], " of axis ", a, "; expected 0 <= shift < window");
+    require(spec.window[a] > 0 && spec.shift[a] >= 0 && spec.shift[a] < spec.window[a], "window_attention: window ",
+            spec.window[a], " and shift ", spec.shift[a], " of axis ", a, "; expected 0 <= shift < window");
   if (table.defined()) {
     const Shape expected{spec.table_rows(), spec.heads};
     require(table.shape() == expected, "window_attention: bias table ", table.shape(), "; expected ", expected,
             " for this window and these heads");
   }
   if (in.pad.defined())
-    require(in.pad.shape() == Shape{s[4]}, "window_attention: padding value ", in.pad.shape(), " for ", s, "; expected ", Shape{s[4]});
+    require(in.pad.shape() == Shape{s[4]}, "window_attention: padding value ", in.pad.shape(), " for ", s,
+            "; expected ", Shape{s[4]});
 }
 
 template <class T>
-Var<T> window_attention(const WindowInput<T>& q, const WindowInput<T>& kv, Index channels, const Var<T>& table, const WindowSpec& spec) {
+Var<T> window_attention(
+    const WindowInput<T>& q, const WindowInput<T>& kv, Index channels, const Var<T>& table, const WindowSpec& spec) {
   using A = accumulate_t<T>;
   const Device device = q.x.device();
   const Shape& shape = q.x.shape();
@@ -95,7 +99,8 @@ Var<T> window_attention(const WindowInput<T>& q, const WindowInput<T>& kv, Index
   AttentionProblem<T> p;
   p.batches = shape[0] * layout.windows, p.heads = heads, p.queries = p.keys = layout.count;
   p.scale = A(spec.scale == 0 ? 1 / std::sqrt(double(depth)) : spec.scale);
-  p.q = window_rows(q, 0, channels, heads), p.k = window_rows(kv, 0, channels, heads), p.v = window_rows(kv, 1, channels, heads);
+  p.q = window_rows(q, 0, channels, heads), p.k = window_rows(kv, 0, channels, heads),
+  p.v = window_rows(kv, 1, channels, heads);
   p.pad_q = window_pad(q, 0, channels), p.pad_k = window_pad(kv, 0, channels), p.pad_v = window_pad(kv, 1, channels);
   p.tokens = layout.tokens.data(), p.maps = layout.windows, p.volume = layout.volume;
   p.bias = bias.data(), p.bias_heads = heads;
@@ -108,22 +113,26 @@ Var<T> window_attention(const WindowInput<T>& q, const WindowInput<T>& kv, Index
     static_cast<void>(bias);  // p points into it
     AttentionGradients<T> d;
     d.groups = attention_groups(p.batches, heads, p.queries, p.keys, table.needs_grad());
-    d.q = window_grad(q, 0, channels, heads), d.k = window_grad(kv, 0, channels, heads), d.v = window_grad(kv, 1, channels, heads);
-    const auto pad_q = pad_sums(q, d.groups, channels, layout.padded), pad_k = pad_sums(kv, d.groups, channels, layout.padded),
+    d.q = window_grad(q, 0, channels, heads), d.k = window_grad(kv, 0, channels, heads),
+    d.v = window_grad(kv, 1, channels, heads);
+    const auto pad_q = pad_sums(q, d.groups, channels, layout.padded),
+               pad_k = pad_sums(kv, d.groups, channels, layout.padded),
                pad_v = pad_sums(kv, d.groups, channels, layout.padded);
     d.pad_q = pad_q.data(), d.pad_k = pad_k.data(), d.pad_v = pad_v.data();
     Tensor<A> partial;
     if (table.needs_grad()) partial = Tensor<A>::zeros({d.groups, heads, p.keys, p.queries}, device);
     d.bias = partial.data();
-    attention_backward(device, p, d, HeadRows<const T>{y.data(), channels, depth}, HeadRows<const T>{dy.data(), channels, depth}, lse.data());
+    attention_backward(device, p, d, HeadRows<const T>{y.data(), channels, depth},
+                       HeadRows<const T>{dy.data(), channels, depth}, lse.data());
     add_pad_sums(q, 0, pad_q), add_pad_sums(kv, 0, pad_k), add_pad_sums(kv, 1, pad_v);
     if (!table.needs_grad()) return;
     const Index pair_count = p.keys * p.queries, all = heads * pair_count;
     const auto scores = Tensor<A>::zeros({heads, pair_count}, device);
     for_columns(device, d.groups, all, WindowCell<A>{partial.data(), all}, scores.data());
     const PairLists lists(spec, device);
-    for_each(device, table.size(), WindowBiasGrad<T>{scores.data(), lists.starts.data(), lists.pairs.data(), table.grad().data(),
-                                                     heads, pair_count});
+    for_each(device, table.size(),
+             WindowBiasGrad<T>{scores.data(), lists.starts.data(), lists.pairs.data(), table.grad().data(), heads,
+                               pair_count});
   });
 }
 
@@ -156,14 +165,18 @@ Var<T> window_attention(const Var<T>& qkv, const Var<T>& table, const WindowSpec
 ///   pad_q  [C], pad_kv [2 C]: what stands at filled-up positions; undefined: zeros
 ///   ->     [N, D, H, W, C]
 template <class T>
-Var<T> window_attention(const Var<T>& q, const Var<T>& kv, const Var<T>& table, const WindowSpec& spec, const Var<T>& pad_kv = {},
+Var<T> window_attention(const Var<T>& q,
+                        const Var<T>& kv,
+                        const Var<T>& table,
+                        const WindowSpec& spec,
+                        const Var<T>& pad_kv = {},
                         const Var<T>& pad_q = {}) {
   const detail::WindowInput<T> in_q{q, pad_q, 0}, in_kv{kv, pad_kv, 0};
   detail::check_window(in_q, 1, table, spec);
   detail::check_window(in_kv, 2, table, spec);
   const Shape &a = q.shape(), &b = kv.shape();
-  require(a.slice(0, 4) == b.slice(0, 4) && 2 * a[4] == b[4], "window_attention: queries ", a, " and keys and values ", b,
-          " do not fit; expected [N, D, H, W, C] and [N, D, H, W, 2 C]");
+  require(a.slice(0, 4) == b.slice(0, 4) && 2 * a[4] == b[4], "window_attention: queries ", a, " and keys and values ",
+          b, " do not fit; expected [N, D, H, W, C] and [N, D, H, W, 2 C]");
   return detail::window_attention(in_q, in_kv, a[4], table, spec);
 }
 

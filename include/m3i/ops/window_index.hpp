@@ -44,12 +44,14 @@ struct RelativeCodes {
   explicit RelativeCodes(const WindowSpec& spec) {
     const auto w = spec.tabled();
     const bool swin = spec.index == RelativeIndex::swin;
-    const Index step0 = swin ? (2 * w[1] - 1) * (2 * w[2] - 1) : 3 * w[1] - 1, step1 = swin ? 2 * w[2] - 1 : 2 * w[1] - 1;
+    const Index step0 = swin ? (2 * w[1] - 1) * (2 * w[2] - 1) : 3 * w[1] - 1,
+                step1 = swin ? 2 * w[2] - 1 : 2 * w[1] - 1;
     const Index count = spec.window[0] * spec.window[1] * spec.window[2], places = w[0] * w[1] * w[2];
-    require(count <= places, "window_attention: the window's ", count, " tokens do not fit the table's window of ", places);
+    require(count <= places, "window_attention: the window's ", count, " tokens do not fit the table's window of ",
+            places);
     zero = (w[0] - 1) * step0 + (w[1] - 1) * step1 + w[2] - 1;
-    require(2 * zero < spec.table_rows(), "window_attention: nnFormer's index reaches row ", 2 * zero, " of a table of ",
-            spec.table_rows(), "; it is made for cubic windows");
+    require(2 * zero < spec.table_rows(), "window_attention: nnFormer's index reaches row ", 2 * zero,
+            " of a table of ", spec.table_rows(), "; it is made for cubic windows");
     for (Index t = 0; t < count; ++t) code.push_back(t / (w[1] * w[2]) * step0 + t / w[2] % w[1] * step1 + t % w[2]);
   }
 };
@@ -138,7 +140,8 @@ struct PairLists {
     starts = Tensor<Index>::from(first, {rows + 1}, device);
     Index pair = 0;
     for (const Index key : relative.code)
-      for (const Index query : relative.code) list[std::size_t(first[std::size_t(query - key + relative.zero)]++)] = pair++;
+      for (const Index query : relative.code)
+        list[std::size_t(first[std::size_t(query - key + relative.zero)]++)] = pair++;
     pairs = Tensor<Index>::from(list, {n * n}, device);
   }
 };
