@@ -154,7 +154,6 @@ inline TripletSource load_triplet_source(const SubjectList& list, const SubjectE
   TripletSource source;
   source.subject = entry.subject;
   source.image = read_nifti<float>(entry.image);
-  if (!entry.labels.empty()) source.labels = read_labels<std::uint8_t>(entry.labels);
   const std::string folder = fs::absolute(jsonl).parent_path().lexically_normal().string();
   source.volume_path = fs::absolute(entry.image).lexically_normal().lexically_relative(folder).string();
   source.structures = entry.structures.empty() ? list.structures : entry.structures;
@@ -162,12 +161,15 @@ inline TripletSource load_triplet_source(const SubjectList& list, const SubjectE
   source.body_part = entry.body_part;
   source.finding = entry.finding;
   source.finding_label = entry.finding_label;
+  const bool told = source.structures.size() > 1 || source.finding_label > 0;  // else labels have nothing to say
+  if (!entry.labels.empty() && told) source.labels = read_labels<std::uint8_t>(entry.labels);
   source.healthy = entry.class_label == 0 && !list.classes.empty() && list.classes[0] == "healthy";
   return source;
 }
 
 struct TripletOptions {
   std::uint64_t seed = 0;
+  std::vector<Plane> planes{Plane::coronal, Plane::sagittal, Plane::axial};  ///< drawn from, each as often
   Index slices_per_volume = 1;
   double min_foreground = 0.1;    ///< slices with less are redrawn
   double foreground_above = 0.1;  ///< a pixel is foreground above this share of the window
@@ -192,7 +194,7 @@ inline SliceChoice choose_slice(const Tensor<float>& unit,
   SliceChoice best;
   for (int draw = 0; draw < 200; ++draw) {
     SliceChoice c;
-    c.plane = Plane(random.below(3));
+    c.plane = options.planes[std::size_t(random.below(Index(options.planes.size())))];
     c.slice = random.below(unit.shape()[plane_axis(c.plane)]);
     if (taken.count({c.plane, c.slice}) > 0) continue;
     c.foreground = foreground_fraction(extract_slice(unit, c.plane, c.slice), options.foreground_above);
@@ -241,6 +243,7 @@ inline std::vector<std::string> visible(const Tensor<std::uint8_t>& slice, const
 inline std::vector<Triplet> make_triplets(const TripletSource& source, const TripletOptions& options) {
   require<ConfigError>(options.slices_per_volume > 0, "triplets: ", options.slices_per_volume,
                        " slices a volume, expected at least 1");
+  require<ConfigError>(!options.planes.empty(), "triplets: no plane to draw slices from; name at least one");
   require<ConfigError>(options.min_foreground >= 0 && options.min_foreground < 1, "triplets: foreground limit ",
                        options.min_foreground, " must lie in [0, 1)");
   require<ConfigError>(options.window_percent[0] >= 0 && options.window_percent[0] < options.window_percent[1] &&
