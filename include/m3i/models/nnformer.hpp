@@ -1,8 +1,8 @@
 #pragma once
 /// nnFormer: a volumetric encoder-decoder of window attention. Zhou et al. 2023, IEEE TIP 32, arXiv:2109.03201.
 ///
-/// Field names are the keys of the published checkpoints. The two published variants differ in the first stride of the
-/// patch embedding and in the number of heads of the decoder; both quirks are kept, or the checkpoints would not load.
+/// Field names are the keys of the published checkpoints. The two published variants differ in the patch, which decides
+/// the strides of the embedding, and in the heads of the decoder: the "tumor" one gives each stage those of the next.
 
 #include <algorithm>
 #include <array>
@@ -144,12 +144,15 @@ struct NnFormerPatchEmbed {
   M3I_FIELDS(proj1, proj2, norm)
 
  private:
+  /// Half of an even patch, and the first projection takes the rest: 4 = 2 x 2, 2 = 2 x 1. Both published variants.
   static Extent3 second_stride(const NnFormerOptions& o) {
-    return {std::max<Index>(1, o.patch[0] / 2), std::max<Index>(1, o.patch[1] / 2), std::max<Index>(1, o.patch[2] / 2)};
+    Extent3 stride;
+    for (std::size_t a = 0; a < 3; ++a) stride[a] = o.patch[a] % 2 == 0 ? o.patch[a] / 2 : 1;
+    return stride;
   }
   static Extent3 first_stride(const NnFormerOptions& o) {
     Extent3 stride = second_stride(o);
-    if (o.variant == NnFormerVariant::synapse) stride[0] = o.patch[0];
+    for (std::size_t a = 0; a < 3; ++a) stride[a] = o.patch[a] / stride[a];
     return stride;
   }
 };
