@@ -57,10 +57,10 @@ double worst(const Case& s, double alpha, double beta, bool with_bias, Device de
   return relative_difference(cast<double>(o.c), expected);
 }
 
-const std::vector<Case> cases = {{1, 1, 1, 1, false, false, 0},   {1, 7, 5, 3, false, true, 2},
-                                 {3, 17, 33, 9, true, false, 0},  {2, 100, 30, 64, true, true, 1},
+const std::vector<Case> cases = {{1, 1, 1, 1, false, false, 0},      {1, 7, 5, 3, false, true, 2},
+                                 {3, 17, 33, 9, true, false, 0},     {2, 100, 30, 64, true, true, 1},
                                  {1, 130, 500, 20, false, false, 3}, {1, 5, 9, 2100, true, false, 0},
-                                 {5, 1, 40, 30, false, true, 0},  {2, 300, 1, 30, false, false, 0}};
+                                 {5, 1, 40, 30, false, true, 0},     {2, 300, 1, 30, false, false, 0}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-#include "../catch.hpp"
 #include "m3i/ops/conv.hpp"
+#include "../catch.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
@@ -57,7 +57,8 @@ TEST_CASE("conv_transpose3d: is the transpose of conv3d", "[ops]") {
 
 TEST_CASE("conv_transpose3d: doubling a volume of one voxel writes the weight", "[ops]") {
   const Var<double> x(Tensor<double>::from({3}, {1, 1, 1, 1, 1}));
-  const Var<double> w(Tensor<double>::from({1, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 2, 2, 1})), b(Tensor<double>::from({0.5}, {1}));
+  const Var<double> w(Tensor<double>::from({1, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 2, 2, 1})),
+      b(Tensor<double>::from({0.5}, {1}));
   CHECK(conv_transpose3d(x, w, b, {.stride = {2, 2, 2}}).value().to_vector() ==
         std::vector<double>{3.5, 6.5, 9.5, 12.5, 15.5, 18.5, 21.5, 24.5});
 }
@@ -95,7 +96,8 @@ TEST_CASE("pooling: values, ties and NaN", "[ops]") {
 
 TEST_CASE("pooling: refuses what does not fit, with the shape", "[ops][errors]") {
   const Var<float> x(Tensor<float>({1, 4, 4, 4, 3}));
-  CHECK_THROWS_WITH(max_pool3d(x, {5, 1, 1}, {1, 1, 1}), Catch::Contains("max_pool3d") && Catch::Contains("[1, 4, 4, 4, 3]"));
+  CHECK_THROWS_WITH(max_pool3d(x, {5, 1, 1}, {1, 1, 1}),
+                    Catch::Contains("max_pool3d") && Catch::Contains("[1, 4, 4, 4, 3]"));
   CHECK_THROWS_WITH(avg_pool3d(x, {1, 1, 1}, {1, 0, 1}), Catch::Contains("stride 0"));
   CHECK_THROWS_AS(global_avg_pool(Var<float>(Tensor<float>({2, 3}))), ShapeError);
 }

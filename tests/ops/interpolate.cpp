@@ -1,5 +1,5 @@
-#include "../catch.hpp"
 #include "m3i/ops/interpolate.hpp"
+#include "../catch.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;

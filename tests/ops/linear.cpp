@@ -1,5 +1,5 @@
-#include "../catch.hpp"
 #include "m3i/ops/linear.hpp"
+#include "../catch.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
@@ -16,9 +16,9 @@ void good(const testing::OpReport& report) {
 
 TEST_CASE("matmul: every transpose and broadcast gives right values and gradients", "[ops]") {
   using Lead = std::pair<std::vector<Index>, std::vector<Index>>;
-  const std::vector<Lead> leads{{{}, {}},     {{3}, {}},        {{}, {3}},           {{3}, {3}}, {{2, 3}, {2, 3}},
-                                {{1}, {3}},   {{2, 1}, {1, 3}}, {{2, 3}, {3}},       {{3}, {2, 3}},
-                                {{2, 3}, {1, 1}}, {{4, 1, 2}, {1, 3, 2}}};
+  const std::vector<Lead> leads{
+      {{}, {}},         {{3}, {}},     {{}, {3}},     {{3}, {3}},       {{2, 3}, {2, 3}},      {{1}, {3}},
+      {{2, 1}, {1, 3}}, {{2, 3}, {3}}, {{3}, {2, 3}}, {{2, 3}, {1, 1}}, {{4, 1, 2}, {1, 3, 2}}};
   for (const int flags : {0, 1, 2, 3}) {
     const bool trans_a = flags & 1, trans_b = flags & 2;
     std::vector<std::vector<Shape>> cases;
@@ -61,7 +61,7 @@ TEST_CASE("linear: gradient, precisions and devices agree", "[ops]") {
   const std::vector<std::vector<Shape>> cases{{{1}, {1, 1}, {1}},
                                               {{5}, {3, 5}, {3}},
                                               {{2, 3, 7}, {4, 7}, {4}},
-                                              {{1100, 3}, {5, 3}, {5}},   // a weight gradient in parts
+                                              {{1100, 3}, {5, 3}, {5}},  // a weight gradient in parts
                                               {{0, 3}, {5, 3}, {5}}};
   good(testing::check_shapes([](const auto& v) { return linear(v[0], v[1], v[2]); }, cases));
   good(testing::check_shapes([](const auto& v) { return linear(v[0], v[1]); }, {{{2, 3, 7}, {4, 7}}}));
@@ -80,7 +80,8 @@ TEST_CASE("linear: half and bf16 keep their own precision", "[ops]") {
 }
 
 TEST_CASE("linear: only the gradients that are needed", "[ops]") {
-  const Var<double> x(testing::wave<double>({3, 2})), w(testing::wave<double>({4, 2}), true), b(testing::wave<double>({4}));
+  const Var<double> x(testing::wave<double>({3, 2})), w(testing::wave<double>({4, 2}), true),
+      b(testing::wave<double>({4}));
   const auto y = linear(x, w, b);
   backward(y, Tensor<double>::full(y.shape(), 1.0));
   CHECK(w.has_grad());
@@ -90,8 +91,9 @@ TEST_CASE("linear: only the gradients that are needed", "[ops]") {
 
 TEST_CASE("linear: a wrong channel count is refused with both shapes", "[ops][errors]") {
   const Var<float> x(Tensor<float>({2, 64, 48})), w(Tensor<float>({96, 32})), b(Tensor<float>({95}));
-  CHECK_THROWS_WITH(linear(x, w), Catch::Equals("linear: input [2, 64, 48] has 48 channels, weight [96, 32] expects 32; "
-                                                "reshape the input or rebuild the layer"));
+  CHECK_THROWS_WITH(linear(x, w),
+                    Catch::Equals("linear: input [2, 64, 48] has 48 channels, weight [96, 32] expects 32; "
+                                  "reshape the input or rebuild the layer"));
   CHECK_THROWS_WITH(linear(Var<float>(Tensor<float>({2, 32})), w, b), Catch::Contains("[95]"));
   CHECK_THROWS_AS(linear(Var<float>(Tensor<float>(Shape{})), w), ShapeError);
 }

@@ -33,8 +33,8 @@ struct Conv3dSpec {
 /// Checks shapes and settings; throws ShapeError that names the operation.
 ///   x [N, D, H, W, Ci], w [Co, kD, kH, kW, Ci / groups]
 inline Conv3dGeometry conv3d_geometry(const char* name, const Shape& x, const Shape& w, const Conv3dSpec& spec) {
-  require(x.rank() == 5 && w.rank() == 5, name, ": needs an input [N, D, H, W, Ci] and a weight [Co, kD, kH, kW, Ci / groups], got ",
-          x, " and ", w);
+  require(x.rank() == 5 && w.rank() == 5, name,
+          ": needs an input [N, D, H, W, Ci] and a weight [Co, kD, kH, kW, Ci / groups], got ", x, " and ", w);
   require(spec.groups >= 1 && x[4] % spec.groups == 0 && w[0] % spec.groups == 0 && x[4] == w[4] * spec.groups, name,
           ": input ", x, " has ", x[4], " channels, weight ", w, " in ", spec.groups, " groups expects ",
           w[4] * spec.groups, " of them and a multiple of ", spec.groups, " outputs");
@@ -46,8 +46,8 @@ inline Conv3dGeometry conv3d_geometry(const char* name, const Shape& x, const Sh
   for (int a = 0; a < 3; ++a) {
     const auto i = std::size_t(a);
     const Index stride = spec.stride[i], padding = spec.padding[i], dilation = spec.dilation[i], kernel = w[a + 1];
-    require(stride >= 1 && dilation >= 1 && padding >= 0 && kernel >= 1, name, ": axis ", a, " has kernel ", kernel, ", stride ",
-            stride, ", dilation ", dilation, ", padding ", padding, "; they start at 1, 1, 1, 0");
+    require(stride >= 1 && dilation >= 1 && padding >= 0 && kernel >= 1, name, ": axis ", a, " has kernel ", kernel,
+            ", stride ", stride, ", dilation ", dilation, ", padding ", padding, "; they start at 1, 1, 1, 0");
     const Index reach = x[a + 1] + 2 * padding - dilation * (kernel - 1);
     require(reach >= 1, name, ": the kernel of ", w, " with dilation ", dilation, " and padding ", padding,
             " does not fit into the input ", x, " along axis ", a);
@@ -74,8 +74,8 @@ void conv3d_host_input_grad(const Conv3dGeometry& g, const T* dy, const T* w, T*
 template <class T>
 void conv3d_host_weight_grad(const Conv3dGeometry& g, const T* x, const T* dy, T* dw);
 
-inline Conv3dGeometry conv3d_grad_geometry(const char* name, const Shape& x, const Shape& dy, const Shape& w,
-                                           const Conv3dSpec& spec) {
+inline Conv3dGeometry conv3d_grad_geometry(
+    const char* name, const Shape& x, const Shape& dy, const Shape& w, const Conv3dSpec& spec) {
   const Conv3dGeometry g = conv3d_geometry(name, x, w, spec);
   require(dy == conv3d_output_shape(g), name, ": the output of input ", x, " and weight ", w, " is ",
           conv3d_output_shape(g), ", got a gradient ", dy);
@@ -103,13 +103,13 @@ inline namespace M3I_ABI {
 template <class T>
 Tensor<T> conv3d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& bias, const Conv3dSpec& spec) {
   const Conv3dGeometry g = conv3d_geometry("conv3d", x.shape(), w.shape(), spec);
-  require(!bias.defined() || bias.shape() == Shape{g.out_channels}, "conv3d: bias ", bias.shape(), " for ", g.out_channels,
-          " output channels");
+  require(!bias.defined() || bias.shape() == Shape{g.out_channels}, "conv3d: bias ", bias.shape(), " for ",
+          g.out_channels, " output channels");
   const Device device = x.device();
   if constexpr (is_small_float<T>) {
     if (device.kind == Device::Kind::cpu)
-      return cast<T>(conv3d_forward(cast<float>(x), cast<float>(w), bias.defined() ? cast<float>(bias) : Tensor<float>(),
-                                    spec));
+      return cast<T>(
+          conv3d_forward(cast<float>(x), cast<float>(w), bias.defined() ? cast<float>(bias) : Tensor<float>(), spec));
   }
   const Tensor<T> y(conv3d_output_shape(g), device);
   if (y.size() == 0) return y;

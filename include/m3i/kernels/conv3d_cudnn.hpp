@@ -83,7 +83,8 @@ struct CudnnCase {
     if (cudnn_denied<T>() || !fits(g.batch * g.in_voxels() * g.in_channels) ||
         !fits(g.batch * g.out_voxels() * g.out_channels) || !fits(g.out_channels * g.taps() * g.group_in()))
       return;
-    const int kernel[5] = {int(g.out_channels), int(g.group_in()), int(g.kernel[0]), int(g.kernel[1]), int(g.kernel[2])};
+    const int kernel[5] = {int(g.out_channels), int(g.group_in()), int(g.kernel[0]), int(g.kernel[1]),
+                           int(g.kernel[2])};
     int padding[3], stride[3], dilation[3];
     for (int a = 0; a < 3; ++a) {
       padding[a] = int(g.padding[a]);
@@ -91,12 +92,13 @@ struct CudnnCase {
       dilation[a] = int(g.dilation[a]);
     }
     using A = accumulate_t<T>;
-    const cudnnMathType_t math = is_small_float<T> ? CUDNN_TENSOR_OP_MATH
-                                 : std::is_same_v<T, float> && tf32_allowed() ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+    const cudnnMathType_t math = is_small_float<T>                            ? CUDNN_TENSOR_OP_MATH
+                                 : std::is_same_v<T, float> && tf32_allowed() ? CUDNN_DEFAULT_MATH
+                                                                              : CUDNN_FMA_MATH;
     supported = channels_last(x, g.batch, g.in_channels, g.in) && channels_last(y, g.batch, g.out_channels, g.out) &&
                 known(cudnnSetFilterNdDescriptor(w, cudnn_type<T>(), CUDNN_TENSOR_NHWC, 5, kernel)) &&
-                known(cudnnSetConvolutionNdDescriptor(convolution, 3, padding, stride, dilation, CUDNN_CROSS_CORRELATION,
-                                                      cudnn_type<A>())) &&
+                known(cudnnSetConvolutionNdDescriptor(convolution, 3, padding, stride, dilation,
+                                                      CUDNN_CROSS_CORRELATION, cudnn_type<A>())) &&
                 known(cudnnSetConvolutionGroupCount(convolution, int(g.groups))) &&
                 known(cudnnSetConvolutionMathType(convolution, math));
   }
@@ -189,7 +191,8 @@ bool conv3d_cudnn_weight_grad(Device device, const Conv3dGeometry& g, const T* x
   return cudnn_run<T, cudnnConvolutionBwdFilterAlgoPerf_t>(
       device,
       [&](int most, int* count, cudnnConvolutionBwdFilterAlgoPerf_t* choices) {
-        return cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, c.x, c.y, c.convolution, c.w, most, count, choices);
+        return cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, c.x, c.y, c.convolution, c.w, most, count,
+                                                             choices);
       },
       [&](cudnnConvolutionBwdFilterAlgo_t algorithm, void* workspace, std::size_t bytes) {
         return cudnnConvolutionBackwardFilter(handle, &one, c.x, x, c.y, dy, c.convolution, algorithm, workspace, bytes,

@@ -21,7 +21,8 @@ struct GatherAxis {
   std::vector<Index> offsets;
 };
 
-/// A gathering sum: result[n, q, c] += sum over taps t and channels s of its group of source[n, position(q, t), s] w_t[s, c].
+/// A gathering sum: result[n, q, c] += sum over taps t and channels s of its group of source[n, position(q, t), s]
+/// w_t[s, c].
 template <class T>
 struct GatherSum {
   Index batch = 0, groups = 0, source_channels = 0, result_channels = 0;
@@ -74,7 +75,8 @@ struct VoxelWalk {
   /// Source voxel [n, p0, p1, 0], or null when one of the two lies outside.
   const T* source_row(Index p0, Index p1) const {
     if (p0 < 0 || p1 < 0) return nullptr;
-    return sum.source + ((n * sum.axis[0].extent + p0) * sum.axis[1].extent + p1) * sum.axis[2].extent * sum.source_channels;
+    return sum.source +
+           ((n * sum.axis[0].extent + p0) * sum.axis[1].extent + p1) * sum.axis[2].extent * sum.source_channels;
   }
   T* result() const {
     const auto at = [this](int a) { return sum.axis[a].start + q[a] * sum.axis[a].spacing; };
@@ -96,8 +98,15 @@ void copy_or_zero(const T* M3I_RESTRICT from, T* M3I_RESTRICT to, Index n) {
 
 /// `count` voxels of one line at one tap into every `depth`-th place of `out`: 0 before `inside` and from `outside` on.
 template <class T>
-void gather_line(const T* M3I_RESTRICT line, Index start, Index distance, T* M3I_RESTRICT out, Index depth, Index channels,
-                 Index count, Index inside, Index outside) {
+void gather_line(const T* M3I_RESTRICT line,
+                 Index start,
+                 Index distance,
+                 T* M3I_RESTRICT out,
+                 Index depth,
+                 Index channels,
+                 Index count,
+                 Index inside,
+                 Index outside) {
   for (Index r = 0; r < inside; ++r) copy_or_zero<T>(nullptr, out + r * depth, channels);
   if (channels == 1) {
     for (Index r = inside; r < outside; ++r) out[r * depth] = line[start + r * distance];
@@ -132,9 +141,9 @@ void gather_tile(const GatherSum<T>& s, Index group, Index first, Index rows, In
 
 /// Sizes of the tiles, from the sizes of the problem alone.
 struct GatherPlan {
-  Index rows, tiles;              // result voxels of a tile
-  Index taps, tap_parts;          // taps laid out at a time
-  Index cols, col_parts;          // result channels of a task
+  Index rows, tiles;      // result voxels of a tile
+  Index taps, tap_parts;  // taps laid out at a time
+  Index cols, col_parts;  // result channels of a task
   template <class T>
   explicit GatherPlan(const GatherSum<T>& s) {
     const Index channels = s.group_source(), all_taps = s.taps(), voxels = s.voxels();
@@ -171,9 +180,20 @@ void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* 
     const Index cols = std::min(plan.cols, s.group_result() - col), channel = group * s.group_result() + col;
     const Tensor<T> matrix({in_place ? 0 : rows, plan.taps * channels}), scattered({dense ? 0 : rows, cols});
     T* const out = dense ? s.result + first * s.result_channels + channel : scattered.data();
-    GemmProblem<T> p{false, w.transposed, rows, s.group_result(), all_taps * channels, T(1), matrix.data(), 0,
-                     w.w + group * w.group_stride, w.ld, dense && keep ? T(1) : T(0), out,
-                     dense ? s.result_channels : cols, bias ? bias + group * s.group_result() : nullptr};
+    GemmProblem<T> p{false,
+                     w.transposed,
+                     rows,
+                     s.group_result(),
+                     all_taps * channels,
+                     T(1),
+                     matrix.data(),
+                     0,
+                     w.w + group * w.group_stride,
+                     w.ld,
+                     dense && keep ? T(1) : T(0),
+                     out,
+                     dense ? s.result_channels : cols,
+                     bias ? bias + group * s.group_result() : nullptr};
     p = p.panel(0, rows, col, cols);
     p.c = out;
     for (Index tap = 0; tap < all_taps; tap += plan.taps) {
@@ -277,7 +297,8 @@ struct GradPhase {
 
 template <class T>
 void input_grad_phase(const Conv3dGeometry& g, const GradPhase (&phase)[3], const T* dy, const T* w, T* dx) {
-  const GatherSum<T> s{g.batch, g.groups, g.out_channels, g.in_channels, {phase[0].axis, phase[1].axis, phase[2].axis}, dy, dx};
+  const GatherSum<T> s{g.batch, g.groups, g.out_channels, g.in_channels, {phase[0].axis, phase[1].axis, phase[2].axis},
+                       dy,      dx};
   if (s.taps() == 0) return;  // a stride that steps over voxels
   std::vector<Index> taps;
   for (const Index k0 : phase[0].taps)

@@ -1,6 +1,6 @@
 #pragma once
-/// conv3d for GPUs without the help of cuDNN: part of the volume is unfolded into a matrix, one row an output voxel, and
-/// multiplied by gemm. Runs on the emulated device too.
+/// conv3d for GPUs without the help of cuDNN: part of the volume is unfolded into a matrix, one row an output voxel,
+/// and multiplied by gemm. Runs on the emulated device too.
 
 #include "m3i/core/tensor.hpp"
 #include "m3i/kernels/conv3d_direct.hpp"
@@ -51,7 +51,8 @@ struct Fold {
           const Index o0 = g.output_position(0, i0, k0), o1 = g.output_position(1, i1, k1),
                       o2 = g.output_position(2, i2, k2);
           const Index row = ((n * g.out[0] + o0) * g.out[1] + o1) * g.out[2] + o2 - first;
-          if (o0 >= 0 && o1 >= 0 && o2 >= 0 && row >= 0 && row < rows) total += A(matrix[(row * g.taps() + tap) * channels + c]);
+          if (o0 >= 0 && o1 >= 0 && o2 >= 0 && row >= 0 && row < rows)
+            total += A(matrix[(row * g.taps() + tap) * channels + c]);
         }
     T& out = dx[voxel * g.in_channels + group * channels + c];
     out = T(A(out) + total);
@@ -71,8 +72,8 @@ void for_unfolded(Device device, const Conv3dGeometry& g, Index memory, const F&
 inline constexpr Index unfold_memory = Index(256) << 20;
 
 template <class T>
-void conv3d_unfold_forward(Device device, const Conv3dGeometry& g, const T* x, const T* w, const T* bias, T* y,
-                           Index memory = unfold_memory) {
+void conv3d_unfold_forward(
+    Device device, const Conv3dGeometry& g, const T* x, const T* w, const T* bias, T* y, Index memory = unfold_memory) {
   if (g.group_in() == 1 && g.groups > 1)
     return for_each(device, g.batch * g.out_voxels() * g.out_channels, Conv3dForward<T>{x, w, bias, y, g});
   const Index depth = g.taps() * g.group_in(), outs = g.group_out();
@@ -84,8 +85,8 @@ void conv3d_unfold_forward(Device device, const Conv3dGeometry& g, const T* x, c
 }
 
 template <class T>
-void conv3d_unfold_input_grad(Device device, const Conv3dGeometry& g, const T* dy, const T* w, T* dx,
-                              Index memory = unfold_memory) {
+void conv3d_unfold_input_grad(
+    Device device, const Conv3dGeometry& g, const T* dy, const T* w, T* dx, Index memory = unfold_memory) {
   if (g.group_in() == 1 && g.groups > 1)
     return for_each(device, g.batch * g.in_voxels() * g.in_channels, Conv3dInputGrad<T>{dy, w, dx, g});
   const Index depth = g.taps() * g.group_in(), outs = g.group_out();
@@ -98,15 +99,15 @@ void conv3d_unfold_input_grad(Device device, const Conv3dGeometry& g, const T* d
 }
 
 template <class T>
-void conv3d_unfold_weight_grad(Device device, const Conv3dGeometry& g, const T* x, const T* dy, T* dw,
-                               Index memory = unfold_memory) {
+void conv3d_unfold_weight_grad(
+    Device device, const Conv3dGeometry& g, const T* x, const T* dy, T* dw, Index memory = unfold_memory) {
   if (g.group_in() == 1 && g.groups > 1)
     return for_each(device, g.out_channels * g.taps(), Conv3dWeightGrad<T>{x, dy, dw, g});
   const Index depth = g.taps() * g.group_in(), outs = g.group_out();
   for_unfolded<T>(device, g, memory, [&](Index group, Index first, Index rows, T* matrix) {
     for_each(device, rows * depth, Unfold<T>{x, matrix, g, group, first});
-    gemm<T>(device, true, false, outs, depth, rows, 1, dy + first * g.out_channels + group * outs, g.out_channels, matrix,
-            depth, 1, dw + group * outs * depth, depth);
+    gemm<T>(device, true, false, outs, depth, rows, 1, dy + first * g.out_channels + group * outs, g.out_channels,
+            matrix, depth, 1, dw + group * outs * depth, depth);
   });
 }
 

@@ -77,8 +77,8 @@ struct MatrixFromFloat {
 
 /// half and bf16 on the host: multiplied in float, one product of the batch at a time.
 template <class T>
-void gemm_small_float(Index batch, const GemmProblem<T>& p, float alpha, float beta, Index stride_a, Index stride_b,
-                      Index stride_c) {
+void gemm_small_float(
+    Index batch, const GemmProblem<T>& p, float alpha, float beta, Index stride_a, Index stride_b, Index stride_c) {
   const Device cpu = Device::cpu();
   const Index rows_a = p.trans_a ? p.k : p.m, cols_a = p.trans_a ? p.m : p.k;
   const Index rows_b = p.trans_b ? p.n : p.k, cols_b = p.trans_b ? p.k : p.n;
@@ -89,8 +89,10 @@ void gemm_small_float(Index batch, const GemmProblem<T>& p, float alpha, float b
     for_each(cpu, a.size(), MatrixToFloat<T>{p.a + i * stride_a, a.data(), cols_a, p.lda});
     for_each(cpu, b.size(), MatrixToFloat<T>{p.b + i * stride_b, b.data(), cols_b, p.ldb});
     if (beta != 0) for_each(cpu, c.size(), MatrixToFloat<T>{out, c.data(), p.n, p.ldc});
-    gemm_host<float>(1, {p.trans_a, p.trans_b, p.m, p.n, p.k, alpha, a.data(), cols_a, b.data(), cols_b, beta, c.data(),
-                         p.n, p.bias ? bias.data() : nullptr}, 0, 0, 0);
+    gemm_host<float>(1,
+                     {p.trans_a, p.trans_b, p.m, p.n, p.k, alpha, a.data(), cols_a, b.data(), cols_b, beta, c.data(),
+                      p.n, p.bias ? bias.data() : nullptr},
+                     0, 0, 0);
     for_each(cpu, c.size(), MatrixFromFloat<T>{c.data(), out, p.n, p.ldc});
   }
 }
@@ -127,9 +129,25 @@ inline namespace M3I_ABI {
 /// A stride of 0 shares an operand; outputs must not overlap. Same bits for any number of threads.
 /// Throws ShapeError for negative extents and leading dimensions that are too small.
 template <class T>
-void gemm_batched(Device device, Index batch, bool trans_a, bool trans_b, Index m, Index n, Index k,
-                  accumulate_t<T> alpha, const T* a, Index lda, const T* b, Index ldb, accumulate_t<T> beta, T* c,
-                  Index ldc, Index stride_a, Index stride_b, Index stride_c, const T* bias = nullptr) {
+void gemm_batched(Device device,
+                  Index batch,
+                  bool trans_a,
+                  bool trans_b,
+                  Index m,
+                  Index n,
+                  Index k,
+                  accumulate_t<T> alpha,
+                  const T* a,
+                  Index lda,
+                  const T* b,
+                  Index ldb,
+                  accumulate_t<T> beta,
+                  T* c,
+                  Index ldc,
+                  Index stride_a,
+                  Index stride_b,
+                  Index stride_c,
+                  const T* bias = nullptr) {
   require(batch >= 0 && m >= 0 && n >= 0 && k >= 0, "gemm: negative extent in batch ", batch, ", [", m, ", ", k,
           "] times [", k, ", ", n, "]");
   require(lda >= (trans_a ? m : k) && ldb >= (trans_b ? k : n) && ldc >= n, "gemm: leading dimensions ", lda, ", ", ldb,
@@ -137,16 +155,16 @@ void gemm_batched(Device device, Index batch, bool trans_a, bool trans_b, Index 
   if (batch == 0 || m == 0 || n == 0) return;
   if (device.on_host()) {
     if constexpr (is_small_float<T>) {
-      detail::gemm_small_float<T>(batch, {trans_a, trans_b, m, n, k, T(), a, lda, b, ldb, T(), c, ldc, bias}, alpha, beta,
-                                  stride_a, stride_b, stride_c);
+      detail::gemm_small_float<T>(batch, {trans_a, trans_b, m, n, k, T(), a, lda, b, ldb, T(), c, ldc, bias}, alpha,
+                                  beta, stride_a, stride_b, stride_c);
     } else {
       detail::gemm_host<T>(batch, {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, bias}, stride_a,
                            stride_b, stride_c);
     }
   } else {
 #if M3I_CUDA
-    detail::gemm_cublas(device, batch, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, stride_a, stride_b,
-                        stride_c, bias);
+    detail::gemm_cublas(device, batch, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, stride_a,
+                        stride_b, stride_c, bias);
 #else
     fail<DeviceError>("gemm: ", device, " needs a build with M3I_CUDA=ON");
 #endif
@@ -155,8 +173,21 @@ void gemm_batched(Device device, Index batch, bool trans_a, bool trans_b, Index 
 
 /// C = alpha op(A) op(B) + beta C + bias: one product of gemm_batched.
 template <class T>
-void gemm(Device device, bool trans_a, bool trans_b, Index m, Index n, Index k, accumulate_t<T> alpha, const T* a,
-          Index lda, const T* b, Index ldb, accumulate_t<T> beta, T* c, Index ldc, const T* bias = nullptr) {
+void gemm(Device device,
+          bool trans_a,
+          bool trans_b,
+          Index m,
+          Index n,
+          Index k,
+          accumulate_t<T> alpha,
+          const T* a,
+          Index lda,
+          const T* b,
+          Index ldb,
+          accumulate_t<T> beta,
+          T* c,
+          Index ldc,
+          const T* bias = nullptr) {
   gemm_batched<T>(device, 1, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, 0, 0, 0, bias);
 }
 

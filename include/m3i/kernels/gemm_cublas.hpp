@@ -51,7 +51,8 @@ constexpr cudaDataType_t cuda_type() {
 template <class T>
 cublasComputeType_t cublas_compute_type() {
   if constexpr (std::is_same_v<T, double>) return CUBLAS_COMPUTE_64F;
-  else if constexpr (std::is_same_v<T, float>) return tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  else if constexpr (std::is_same_v<T, float>)
+    return tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   else return CUBLAS_COMPUTE_32F;
 }
 
@@ -71,12 +72,28 @@ struct AddBiasRows {
 };
 
 template <class T>
-void gemm_cublas(Device device, Index batch, bool trans_a, bool trans_b, Index m, Index n, Index k,
-                 accumulate_t<T> alpha, const T* a, Index lda, const T* b, Index ldb, accumulate_t<T> beta, T* c,
-                 Index ldc, Index stride_a, Index stride_b, Index stride_c, const T* bias) {
+void gemm_cublas(Device device,
+                 Index batch,
+                 bool trans_a,
+                 bool trans_b,
+                 Index m,
+                 Index n,
+                 Index k,
+                 accumulate_t<T> alpha,
+                 const T* a,
+                 Index lda,
+                 const T* b,
+                 Index ldb,
+                 accumulate_t<T> beta,
+                 T* c,
+                 Index ldc,
+                 Index stride_a,
+                 Index stride_b,
+                 Index stride_c,
+                 const T* bias) {
   constexpr Index largest = std::numeric_limits<int>::max();
-  require(std::max({batch, m, n, k, lda, ldb, ldc}) <= largest, "gemm: cuBLAS takes extents below 2^31, got batch ", batch,
-          ", [", m, ", ", k, "] times [", k, ", ", n, "]");
+  require(std::max({batch, m, n, k, lda, ldb, ldc}) <= largest, "gemm: cuBLAS takes extents below 2^31, got batch ",
+          batch, ", [", m, ", ", k, "] times [", k, ", ", n, "]");
   DeviceGuard guard(device);
   if (bias) {
     for_each(device, batch * m * n, AddBiasRows<T>{c, bias, m, n, ldc, stride_c, beta});
@@ -84,12 +101,12 @@ void gemm_cublas(Device device, Index batch, bool trans_a, bool trans_b, Index m
   }
   // Leading dimensions of empty sums may be 0, which cuBLAS refuses.
   const auto ld = [](Index x) { return int(std::max<Index>(x, 1)); };
-  check_cublas(cublasGemmStridedBatchedEx(cublas_handle(device), trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                                          trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, int(n), int(m), int(k), &alpha, b,
-                                          cuda_type<T>(), ld(ldb), stride_b, a, cuda_type<T>(), ld(lda), stride_a, &beta,
-                                          c, cuda_type<T>(), ld(ldc), stride_c, int(batch), cublas_compute_type<T>(),
-                                          CUBLAS_GEMM_DEFAULT),
-               "gemm");
+  check_cublas(
+      cublasGemmStridedBatchedEx(cublas_handle(device), trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                 trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, int(n), int(m), int(k), &alpha, b, cuda_type<T>(),
+                                 ld(ldb), stride_b, a, cuda_type<T>(), ld(lda), stride_a, &beta, c, cuda_type<T>(),
+                                 ld(ldc), stride_c, int(batch), cublas_compute_type<T>(), CUBLAS_GEMM_DEFAULT),
+      "gemm");
 }
 
 }  // namespace detail

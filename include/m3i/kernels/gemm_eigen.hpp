@@ -64,7 +64,7 @@ void gemm_serial(const GemmProblem<T>& p) {
 
 /// How a product is cut into tasks. Depends on the sizes alone, never on the number of threads, and so do the bits.
 struct GemmPlan {
-  Index rows, cols, depth;                  // of one task
+  Index rows, cols, depth;  // of one task
   Index row_panels, col_panels, depth_parts;
 
   GemmPlan(Index batch, Index m, Index n, Index k) {

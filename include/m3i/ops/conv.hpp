@@ -42,8 +42,9 @@ struct FillRows {  // y [..., C] = bias, or 0
 
 /// [N, D, H, W, O] of a transposed convolution: the input shape of the convolution that it transposes.
 inline Shape conv_transpose3d_shape(const Shape& x, const Shape& w, const Conv3dSpec& spec) {
-  require(x.rank() == 5 && w.rank() == 5 && x[4] == w[0], "conv_transpose3d: needs an input [N, D, H, W, I] and a weight ",
-          "[I, kD, kH, kW, O / groups], got ", x, " and ", w);
+  require(x.rank() == 5 && w.rank() == 5 && x[4] == w[0],
+          "conv_transpose3d: needs an input [N, D, H, W, I] and a weight ", "[I, kD, kH, kW, O / groups], got ", x,
+          " and ", w);
   Shape y{x[0]};
   for (int a = 0; a < 3; ++a) {
     const auto i = std::size_t(a);
@@ -51,8 +52,8 @@ inline Shape conv_transpose3d_shape(const Shape& x, const Shape& w, const Conv3d
             spec.output_padding[i], " of axis ", a, " must be below the stride ", spec.stride[i]);
     const Index extent = (x[a + 1] - 1) * spec.stride[i] - 2 * spec.padding[i] + spec.dilation[i] * (w[a + 1] - 1) +
                          spec.output_padding[i] + 1;
-    require(x[a + 1] >= 1 && extent >= 1, "conv_transpose3d: input ", x, " and weight ", w, " give an extent of ", extent,
-            " along axis ", a, "; use less padding");
+    require(x[a + 1] >= 1 && extent >= 1, "conv_transpose3d: input ", x, " and weight ", w, " give an extent of ",
+            extent, " along axis ", a, "; use less padding");
     y.push_back(extent);
   }
   y.push_back(w[4] * spec.groups);

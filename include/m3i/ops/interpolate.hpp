@@ -56,8 +56,12 @@ struct ResizeTable {
   const Index *low, *first, *first_after;
   const double* weight;
   explicit ResizeTable(const ResizeAxis& axis)
-      : in(axis.in), out(axis.out), low(axis.low.data()), first(axis.first.data()),
-        first_after(axis.first_after.data()), weight(axis.weight.data()) {}
+      : in(axis.in),
+        out(axis.out),
+        low(axis.low.data()),
+        first(axis.first.data()),
+        first_after(axis.first_after.data()),
+        weight(axis.weight.data()) {}
   /// The share that output o takes from input i.
   M3I_HD A share(Index o, Index i) const {
     const A w = A(weight[o]);
@@ -75,7 +79,8 @@ struct Resize {
   Index channels;
   template <class Team>
   M3I_HD void operator()(Team team, Index row) const {
-    const Index o2 = row % w.out, o1 = row / w.out % h.out, o0 = row / w.out / h.out % d.out, n = row / w.out / h.out / d.out;
+    const Index o2 = row % w.out, o1 = row / w.out % h.out, o0 = row / w.out / h.out % d.out,
+                n = row / w.out / h.out / d.out;
     const A f0 = A(d.weight[o0]), f1 = A(h.weight[o1]), f2 = A(w.weight[o2]);
     // A neighbour of weight 0 may lie outside: its step is 0.
     const Index step0 = f0 > 0 ? h.in * w.in * channels : 0, step1 = f1 > 0 ? w.in * channels : 0,
@@ -132,7 +137,9 @@ struct ResizeGrad {
 ///
 /// Gradient: x; each input voxel gathers from the outputs that read it. Throws ShapeError.
 template <class T>
-Var<T> interpolate(const Var<T>& x, const std::array<Index, 3>& size, Interpolation mode = Interpolation::trilinear,
+Var<T> interpolate(const Var<T>& x,
+                   const std::array<Index, 3>& size,
+                   Interpolation mode = Interpolation::trilinear,
                    bool align_corners = false) {
   require(x.rank() == 5, "interpolate: needs a volume [N, D, H, W, C], got ", x.shape());
   require(mode == Interpolation::trilinear || !align_corners, "interpolate: align_corners is for trilinear only");
@@ -150,11 +157,13 @@ Var<T> interpolate(const Var<T>& x, const std::array<Index, 3>& size, Interpolat
   const Tensor<T> y(shape, x.device());
   const auto table = [](const detail::ResizeAxis& a) { return detail::ResizeTable<A>(a); };
   for_rows(x.device(), channels ? y.size() / channels : 0,
-           detail::Resize<T>{x.data(), y.data(), table(axis[0]), table(axis[1]), table(axis[2]), channels}, 8 * channels);
+           detail::Resize<T>{x.data(), y.data(), table(axis[0]), table(axis[1]), table(axis[2]), channels},
+           8 * channels);
   return record<T>("interpolate", y, {x}, [x, axis, channels, table](const Tensor<T>& dy) {
-    for_rows(x.device(), channels ? x.size() / channels : 0,
-             detail::ResizeGrad<T>{dy.data(), x.grad().data(), table(axis[0]), table(axis[1]), table(axis[2]), channels},
-             8 * channels);
+    for_rows(
+        x.device(), channels ? x.size() / channels : 0,
+        detail::ResizeGrad<T>{dy.data(), x.grad().data(), table(axis[0]), table(axis[1]), table(axis[2]), channels},
+        8 * channels);
   });
 }
 

@@ -59,7 +59,8 @@ struct MatmulPlan {
             trans_b ? " transposed" : "", " sums over ", k, " and ", b[trans_b ? -1 : -2], " elements");
     Shape lead_a = a.slice(0, a.rank() - 2), lead_b = b.slice(0, b.rank() - 2);
     y = broadcast("matmul", lead_a, lead_b);
-    if (!trans_a && lead_b.size() == 1 && lead_a == y) {  // one matrix for all: the rows of all products are one product
+    if (!trans_a && lead_b.size() == 1 &&
+        lead_a == y) {  // one matrix for all: the rows of all products are one product
       runs = {{0, 1, 0, 0, 0, 0}};
       y.push_back(m);
       m *= lead_a.size();
@@ -74,8 +75,19 @@ struct MatmulPlan {
 /// dx_i += op(p_i) op(q_i) for the products of a run, where dx advances by step_x matrices; a step of 0 adds them one
 /// after the other.
 template <class T>
-void matmul_grad(Device device, Index count, bool trans_p, bool trans_q, Index m, Index n, Index k, const T* p,
-                 Index step_p, const T* q, Index step_q, T* dx, Index step_x) {
+void matmul_grad(Device device,
+                 Index count,
+                 bool trans_p,
+                 bool trans_q,
+                 Index m,
+                 Index n,
+                 Index k,
+                 const T* p,
+                 Index step_p,
+                 const T* q,
+                 Index step_q,
+                 T* dx,
+                 Index step_x) {
   const Index ldp = trans_p ? m : k, ldq = trans_q ? k : n;
   const Index at_once = step_x ? count : 1;
   for (Index i = 0; i < count; i += at_once)

@@ -32,7 +32,9 @@ struct PoolGeometry {
   M3I_HD Index end(int a, Index i) const { return i / stride[a] + 1 < out[a] ? i / stride[a] + 1 : out[a]; }
 };
 
-inline PoolGeometry pool_geometry(const char* name, const Shape& x, const std::array<Index, 3>& kernel,
+inline PoolGeometry pool_geometry(const char* name,
+                                  const Shape& x,
+                                  const std::array<Index, 3>& kernel,
                                   const std::array<Index, 3>& stride) {
   require(x.rank() == 5, name, ": needs a volume [N, D, H, W, C], got ", x);
   PoolGeometry g{};
@@ -65,7 +67,9 @@ struct MaxPool {
     Index o[3];
     const Index n = PoolGeometry::coordinates(g.out, row, o), channels = g.channels;
     const PoolGeometry p = g;
-    const T* in = x + (((n * g.in[0] + o[0] * g.stride[0]) * g.in[1] + o[1] * g.stride[1]) * g.in[2] + o[2] * g.stride[2]) * channels;
+    const T* in =
+        x +
+        (((n * g.in[0] + o[0] * g.stride[0]) * g.in[1] + o[1] * g.stride[1]) * g.in[2] + o[2] * g.stride[2]) * channels;
     T* out = y + row * channels;
     std::int32_t* place = where + row * channels;
     team.each(channels, [=](Index c) {
@@ -110,7 +114,8 @@ struct PoolGrad {
       for (Index o0 = p.begin(0, i0); o0 < p.end(0, i0); ++o0)
         for (Index o1 = p.begin(1, i1); o1 < p.end(1, i1); ++o1)
           for (Index o2 = p.begin(2, i2); o2 < p.end(2, i2); ++o2) {
-            const Index own = ((i0 - o0 * p.stride[0]) * p.kernel[1] + i1 - o1 * p.stride[1]) * p.kernel[2] + i2 - o2 * p.stride[2];
+            const Index own =
+                ((i0 - o0 * p.stride[0]) * p.kernel[1] + i1 - o1 * p.stride[1]) * p.kernel[2] + i2 - o2 * p.stride[2];
             const Index source = (((n * p.out[0] + o0) * p.out[1] + o1) * p.out[2] + o2) * channels + c;
             total += !place || place[source] == own ? A(grad[source]) : A(0);
           }
@@ -130,13 +135,16 @@ struct AvgPool {
     Index o[3];
     const Index n = PoolGeometry::coordinates(g.out, row, o), channels = g.channels;
     const PoolGeometry p = g;
-    const T* in = x + (((n * g.in[0] + o[0] * g.stride[0]) * g.in[1] + o[1] * g.stride[1]) * g.in[2] + o[2] * g.stride[2]) * channels;
+    const T* in =
+        x +
+        (((n * g.in[0] + o[0] * g.stride[0]) * g.in[1] + o[1] * g.stride[1]) * g.in[2] + o[2] * g.stride[2]) * channels;
     T* out = y + row * channels;
     team.each(channels, [=](Index c) {
       A total = 0;
       for (Index k0 = 0; k0 < p.kernel[0]; ++k0)
         for (Index k1 = 0; k1 < p.kernel[1]; ++k1)
-          for (Index k2 = 0; k2 < p.kernel[2]; ++k2) total += A(in[((k0 * p.in[1] + k1) * p.in[2] + k2) * channels + c]);
+          for (Index k2 = 0; k2 < p.kernel[2]; ++k2)
+            total += A(in[((k0 * p.in[1] + k1) * p.in[2] + k2) * channels + c]);
       out[c] = T(total / A(p.window()));
     });
   }
@@ -169,7 +177,8 @@ struct GlobalPoolGrad {
 template <class T>
 Var<T> max_pool3d(const Var<T>& x, const std::array<Index, 3>& kernel, const std::array<Index, 3>& stride) {
   const auto g = detail::pool_geometry("max_pool3d", x.shape(), kernel, stride);
-  require(g.window() <= std::numeric_limits<std::int32_t>::max(), "max_pool3d: a window of ", g.window(), " voxels is too large");
+  require(g.window() <= std::numeric_limits<std::int32_t>::max(), "max_pool3d: a window of ", g.window(),
+          " voxels is too large");
   const Tensor<T> y(detail::pool_shape(g), x.device());
   const Tensor<std::int32_t> where(y.shape(), x.device());
   const Index rows = g.channels ? y.size() / g.channels : 0, cost = g.channels * g.window();
@@ -203,7 +212,8 @@ Var<T> global_avg_pool(const Var<T>& x) {
   const Tensor<T> y = Tensor<T>::zeros({batch, channels}, x.device());
   using A = accumulate_t<T>;
   for (Index n = 0; n < batch; ++n)
-    for_columns(x.device(), voxels, channels, detail::ScaledColumn<T>{x.data() + n * voxels * channels, channels, A(1) / A(voxels)},
+    for_columns(x.device(), voxels, channels,
+                detail::ScaledColumn<T>{x.data() + n * voxels * channels, channels, A(1) / A(voxels)},
                 y.data() + n * channels);
   return record<T>("global_avg_pool", y, {x}, [x, voxels, channels](const Tensor<T>& dy) {
     for_each(x.device(), x.size(), detail::GlobalPoolGrad<T>{dy.data(), x.grad().data(), voxels, channels});
