@@ -1,0 +1,186 @@
+#pragma once
+/// What fine-tuning for segmentation and for classification share: networks that start from pretraining, the plan of
+/// epochs, one step of the optimiser, and keeping the best model.
+
+#include <cmath>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "m3i/models/heads.hpp"
+#include "m3i/train/build.hpp"
+#include "m3i/train/loop.hpp"
+#include "m3i/train/model_file.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Encoder, decoder, and a new head that gives one channel a class. Parameters are named as those of pretraining.
+template <class T>
+struct SegmentationModel {
+  NnFormer<T> network;
+
+  SegmentationModel(const MethodConfig& c, Index classes)
+      : network(nnformer_options(c.network, classes, c.segmentation.deep_supervision)) {}
+
+  /// x [N, D, H, W, in] -> logits [N, D, H, W, classes], with deep supervision also at 1/2 and 1/4 of the resolution.
+  std::vector<Var<T>> operator()(const Var<T>& x, const Mode& mode = {}) const { return network(x, mode); }
+  M3I_FIELDS(network)
+};
+
+/// Encoder, and a linear head on its pooled deepest map (4.2.2).
+template <class T>
+struct ClassificationModel {
+  struct Encoder {
+    NnFormerEncoder<T> model_down;
+    M3I_FIELDS(model_down)
+  };
+  Encoder network;
+  ClassificationHead<T> head;
+  double drop;
+
+  ClassificationModel(const MethodConfig& c, Index classes)
+      : network{NnFormerEncoder<T>(nnformer_options(c.network, 1))}, head(c.network.embedding << 3, classes),
+        drop(c.classification.dropout) {}
+
+  /// x [N, D, H, W, in] -> logits [N, classes]
+  Var<T> operator()(const Var<T>& x, const Mode& mode = {}) const {
+    Var<T> features = head.norm(pooled(network.model_down(x, mode).back()));
+    if (Random* random = mode.dropping(drop)) features = dropout(features, drop, *random);
+    return head.fc(features);
+  }
+  M3I_FIELDS(network, head)
+};
+
+namespace detail {
+template <class T, class Module>
+LoadReport load_body(const Module& body, const ModelFile& file, std::vector<std::string> heads) {
+  LoadOptions options;
+  options.prefix = "network.";
+  options.ignore = std::move(heads);
+  return load_module<T>(body, *file.weights, options);
+}
+/// The parts of the encoder-decoder without its heads, under their names.
+template <class T>
+struct Body {
+  NnFormerEncoder<T> model_down;
+  NnFormerDecoder<T> decoder;
+  M3I_FIELDS(model_down, decoder)
+};
+}  // namespace detail
+
+/// Fills encoder and decoder from a model file; the head keeps its initial values. Strict: throws FileError with the
+/// report unless every parameter of the two is there and nothing else but heads.
+template <class T>
+LoadReport load_pretrained(const SegmentationModel<T>& model, const ModelFile& file) {
+  return detail::load_body<T>(detail::Body<T>{model.network.model_down, model.network.decoder}, file, {"final."});
+}
+/// The same for the encoder alone.
+template <class T>
+LoadReport load_pretrained(const ClassificationModel<T>& model, const ModelFile& file) {
+  return detail::load_body<T>(model.network, file, {"final.", "decoder."});
+}
+
+/// Loads encoder and decoder from `path`, if it is not "", and prints what was and what was not. `program` begins the lines.
+/// Throws ConfigError if the file's network is not the configured one.
+template <class Model>
+void start_from_pretrained(const char* program, const Model& model, const std::string& path, const MethodConfig& config) {
+  if (path.empty()) {
+    std::printf("%s: from scratch (no --pretrained)\n", program);
+    return;
+  }
+  const ModelFile file = read_model(path);
+  for (const std::string& line : compare_model(file, config))
+    std::printf("%s: note: preprocessing differs from that of pretraining: %s\n", program, line.c_str());
+  const LoadReport report = load_pretrained(model, file);
+  std::printf("%s: pretrained %s\n%s: the head is new\n", program, report.text().c_str(), program);
+}
+
+/// Epochs as steps: step i takes items [i b, (i + 1) b) of an endless sequence of epochs.
+struct FinetunePlan {
+  Index items, batch, steps;
+  FinetuneConfig config;
+
+  FinetunePlan(Index items_, const FinetuneConfig& c) : items(items_), batch(std::min(c.batch_size, items_)), config(c) {
+    const Index all = (c.epochs * items + batch - 1) / batch;
+    steps = c.max_steps > 0 ? std::min(c.max_steps, all) : all;
+  }
+  /// The epoch of the first item of a step.
+  Index epoch(Index step) const { return step * batch / items; }
+  /// Whether only the head learns.
+  bool head_only(Index step) const { return epoch(step) < config.freeze_epochs; }
+  /// Whether the model is validated after a step: after every `validate_every` epochs and at the end.
+  bool validates(Index step) const {
+    const auto passed = [&](Index s) { return s * batch / items / config.validate_every; };
+    return step + 1 == steps || passed(step + 1) > passed(step);
+  }
+};
+
+/// One step of gradient descent. Returns the loss; NaN, and nothing has changed, when it or a gradient is not finite.
+template <class T>
+double descend(const Var<T>& loss, Trainer<T>& trainer, OrderedJson& record) {
+  const double value = double(loss.value().item());
+  trainer.clear_gradients();
+  backward(loss);
+  const double norm = trainer.prepare();
+  record["loss"] = value;
+  record["grad_norm"] = norm;
+  record["learning_rate"] = trainer.learning_rate();
+  if (!std::isfinite(value) || !std::isfinite(norm)) return std::nan("");
+  trainer.step();
+  return value;
+}
+
+/// Keeps the model with the best score of validation in a file, so that it is there whenever the run ends. Its step and
+/// score are notes of the file ("step", "validation"); a resumed run goes on from them.
+template <class T, class Module>
+class BestModel {
+ public:
+  /// `score_name`: what is maximised, in words.
+  BestModel(std::string path, const Module& model, ModelInfo info, std::string score_name)
+      : path_(std::move(path)), model_(model), info_(std::move(info)), name_(std::move(score_name)) {}
+
+  /// Reads the score that an interrupted run has reached.
+  void resume() {
+    std::error_code error;
+    if (!std::filesystem::exists(path_, error)) return;
+    const ModelInfo found = read_model(path_).info;
+    const auto at = found.notes.find("validation");
+    if (found.kind != info_.kind || at == found.notes.end() || at->second == no_score) return;
+    score_ = std::strtod(at->second.c_str(), nullptr);
+    info_.notes = found.notes;
+  }
+  /// Writes the model if the score is better than all before. A score that is not a number never is.
+  void offer(double score, Index step) {
+    if (std::isnan(score) || (score_ && score <= *score_)) return;
+    score_ = score;
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%.17g", score);
+    write(step, digits);
+  }
+  /// Writes the model unless one was kept: without validation the last model is the result. Then loads the kept one.
+  void finish(Index step) {
+    if (!score_) write(step, no_score);
+    load_module<T>(model_, *read_model(path_).weights);
+  }
+  std::optional<double> score() const { return score_; }
+  std::string step() const { return info_.notes.count("step") ? info_.notes.at("step") : ""; }
+
+ private:
+  void write(Index step, const std::string& score) {
+    info_.notes["step"] = text(step);
+    info_.notes["validation"] = score;
+    info_.notes["validation_score"] = name_;
+    write_model<T>(path_, model_, info_);
+  }
+
+  static constexpr const char* no_score = "none";
+  std::string path_;
+  const Module& model_;
+  ModelInfo info_;
+  std::string name_;
+  std::optional<double> score_;
+};
+
+}  // namespace M3I_ABI
+}  // namespace m3i

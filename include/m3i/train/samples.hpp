@@ -1,0 +1,128 @@
+#pragma once
+/// Volumes with their targets as the network takes them, and batches of them from the loader's threads.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "m3i/data/loader.hpp"
+#include "m3i/data/transform.hpp"
+#include "m3i/train/cohort.hpp"
+#include "m3i/train/label_scheme.hpp"
+#include "m3i/train/volumes.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Preprocessed once, kept in memory. Any thread may ask.
+class SampleSource {
+ public:
+  /// `scheme` is needed for classes() only.
+  SampleSource(const Cohort& cohort, const PreprocessOptions& options, LabelScheme scheme = {})
+      : cohort_(cohort), options_(options), scheme_(std::move(scheme)) {}
+
+  /// Intensities [S, S, S].
+  Tensor<float> image(Index entry) const {
+    const std::string& path = cohort_.entry(entry).image;
+    return images_.get(path, [&] { return read_preprocessed(path, options_).volume.voxels; });
+  }
+  /// Classes of the network [S, S, S].
+  Tensor<std::uint8_t> classes(Index entry) const {
+    const SubjectEntry& e = cohort_.entry(entry);
+    return labels_.get(e.labels, [&] {
+      const auto labels = preprocess_labels(read_labels<std::int32_t>(e.labels), options_);
+      return LabelTable(scheme_, cohort_.structures(entry)).classes(labels.volume.voxels, e.labels);
+    });
+  }
+
+ private:
+  const Cohort& cohort_;
+  PreprocessOptions options_;
+  LabelScheme scheme_;
+  mutable TensorCache<float> images_{std::size_t(3) << 30};
+  mutable TensorCache<std::uint8_t> labels_{std::size_t(1) << 30};
+};
+
+/// images [n, S, S, S, 1]; labels [n, S, S, S] if asked for; the entry of each.
+struct VolumeBatch {
+  Tensor<float> images;
+  Tensor<std::int64_t> labels;
+  std::vector<Index> entries;
+};
+
+inline AugmentOptions augment_options(const AugmentConfig& c, std::uint64_t seed) {
+  AugmentOptions o;
+  o.flip = c.flip;
+  o.scale = c.scale;
+  o.shift = c.shift;
+  o.noise = c.noise;
+  o.seed = seed;
+  return o;
+}
+
+/// Whole volumes as a batch of one step.
+inline VolumeBatch make_batch(const std::vector<AugmentedSample>& samples, std::vector<Index> entries, Device device) {
+  VolumeBatch batch;
+  std::vector<Tensor<float>> images;
+  std::vector<Tensor<std::int64_t>> labels;
+  for (const AugmentedSample& s : samples) {
+    const Shape& n = s.image.shape();
+    images.push_back(s.image.reshape({n[0], n[1], n[2], 1}));
+    if (!s.labels) continue;
+    const Tensor<std::int64_t> wide(n);
+    std::copy_n(s.labels->data(), n.size(), wide.data());
+    labels.push_back(wide);
+  }
+  batch.images = stack(images).to(device);
+  if (!labels.empty()) batch.labels = stack(labels).to(device);
+  batch.entries = std::move(entries);
+  return batch;
+}
+
+/// Endless augmented batches of some entries, in a random order each epoch. An entry may be listed more than once.
+class TrainingBatches {
+ public:
+  TrainingBatches(const SampleSource& source, const Cohort& cohort, std::vector<Index> entries, bool with_labels,
+                  const MethodConfig& config, const FinetuneConfig& training, Index first_item)
+      : entries_(std::move(entries)),
+        loader_(Index(entries_.size()),
+                [this, &source, with_labels, options = augment_options(training.augment, config.run.seed)](const LoaderPlace& place) {
+                  const Index entry = entries_[std::size_t(place.item)];
+                  std::optional<Tensor<std::uint8_t>> labels;
+                  if (with_labels) labels = source.classes(entry);
+                  return augment(source.image(entry), labels, options, place.epoch, place.item);
+                },
+                {.threads = int(config.data.workers), .ahead = 2 * training.batch_size, .seed = config.run.seed,
+                 .epoch = first_item / Index(entries_.size()), .position = first_item % Index(entries_.size())},
+                [this, &cohort](Index item) { return cohort.entry(entries_[std::size_t(item)]).image; }) {}
+
+  VolumeBatch next(Index size, Device device) {
+    std::vector<AugmentedSample> samples;
+    std::vector<Index> entries;
+    for (Index i = 0; i < size; ++i) {
+      auto [value, place] = loader_.next();
+      samples.push_back(std::move(value));
+      entries.push_back(entries_[std::size_t(place.item)]);
+    }
+    return make_batch(samples, std::move(entries), device);
+  }
+
+ private:
+  std::vector<Index> entries_;
+  Loader<AugmentedSample> loader_;
+};
+
+/// Every class as often as the largest one: entries of the others are repeated in turn.
+inline std::vector<Index> balanced_entries(const Cohort& cohort, const std::vector<Index>& entries) {
+  std::map<Index, std::vector<Index>> classes;
+  for (const Index e : entries) classes[cohort.entry(e).class_label.value_or(0)].push_back(e);
+  std::size_t most = 0;
+  for (const auto& item : classes) most = std::max(most, item.second.size());
+  std::vector<Index> out;
+  for (const auto& item : classes)
+    for (std::size_t i = 0; i < most; ++i) out.push_back(item.second[i % item.second.size()]);
+  return out;
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i

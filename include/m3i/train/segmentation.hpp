@@ -1,0 +1,94 @@
+#pragma once
+/// Segmentation: the loss, and labels for a volume on its own grid.
+
+#include <string>
+#include <vector>
+
+#include "m3i/autodiff/backward.hpp"
+#include "m3i/ops/loss.hpp"
+#include "m3i/train/finetune.hpp"
+#include "m3i/train/label_scheme.hpp"
+#include "m3i/train/volumes.hpp"
+
+namespace m3i {
+inline namespace M3I_ABI {
+
+/// Every `step`-th voxel of labels [N, D, H, W], for outputs at a fraction of the resolution.
+inline Tensor<std::int64_t> thinned_labels(const Tensor<std::int64_t>& labels, const Shape& grid) {
+  const Shape& s = labels.shape();
+  const Tensor<std::int64_t> from = labels.to(Device::cpu()), out(grid);
+  const auto source = [&](int axis, Index i) { return (2 * i + 1) * s[axis] / (2 * grid[axis]); };  // nearest centre
+  std::int64_t* to = out.data();
+  for (Index n = 0; n < grid[0]; ++n)
+    for (Index d = 0; d < grid[1]; ++d)
+      for (Index h = 0; h < grid[2]; ++h)
+        for (Index w = 0; w < grid[3]; ++w)
+          *to++ = from.data()[((n * s[1] + source(1, d)) * s[2] + source(2, h)) * s[3] + source(3, w)];
+  return out.to(labels.device());
+}
+
+/// The loss of one output: soft Dice, alone or with cross-entropy.
+template <class T>
+Var<T> segmentation_loss(const Var<T>& logits, const Tensor<std::int64_t>& labels, const SegmentationConfig& c) {
+  const Var<T> dice = dice_loss(logits, labels, {.include_background = c.background, .smooth = c.smooth});
+  return c.loss == choice::SegmentationLoss::dice ? dice : dice + cross_entropy(logits, labels);
+}
+
+/// The loss of all outputs, finest first: each coarser one has half the weight of the one before, and weights add up to 1
+/// (nnU-Net's scheme). outputs[i] [N, D_i, H_i, W_i, K], labels [N, D, H, W].
+template <class T>
+Var<T> segmentation_loss(const std::vector<Var<T>>& outputs, const Tensor<std::int64_t>& labels, const SegmentationConfig& c) {
+  Var<T> loss;
+  double weight = 1, total = 0;
+  for (const Var<T>& logits : outputs) {
+    const Shape grid = logits.shape().slice(0, 4);
+    const Var<T> term = weight * segmentation_loss(logits, grid == labels.shape() ? labels : thinned_labels(labels, grid), c);
+    loss = loss.defined() ? loss + term : term;
+    total += weight;
+    weight /= 2;
+  }
+  return outputs.size() == 1 ? loss : (1 / total) * loss;
+}
+
+/// Probabilities of the classes for one preprocessed volume: [S, S, S] -> [S, S, S, K], in host memory.
+template <class T>
+Tensor<T> class_probabilities(const SegmentationModel<T>& model, const Tensor<T>& voxels, Device device) {
+  NoGrad guard;
+  const Shape& n = voxels.shape();
+  const Var<T> x(voxels.reshape({1, n[0], n[1], n[2], 1}).to(device));
+  return softmax(model(x)[0]).value().to(Device::cpu())[0];
+}
+
+/// The most probable class of each voxel: [S, S, S, K] -> [S, S, S].
+template <class T>
+Tensor<std::uint8_t> most_probable(const Tensor<T>& probabilities) {
+  const Index classes = probabilities.shape()[-1];
+  const Tensor<std::uint8_t> out(probabilities.shape().slice(0, 3));
+  for (Index v = 0; v < out.size(); ++v) {
+    const T* p = probabilities.data() + v * classes;
+    out.data()[v] = std::uint8_t(std::max_element(p, p + classes) - p);
+  }
+  return out;
+}
+
+/// Classes of a volume on its own grid: segmented, and the probabilities brought back before the largest is taken.
+template <class T>
+Volume<std::uint8_t> segment(const SegmentationModel<T>& model, const Preprocessed<T>& volume, Device device) {
+  const auto restored = volume.record.restore_scores(class_probabilities(model, volume.volume.voxels, device));
+  const Tensor<std::uint8_t> classes(restored.shape());
+  std::copy_n(restored.voxels.data(), classes.size(), classes.data());  // at most 256 classes
+  return {classes, restored.affine, restored.header};
+}
+
+/// The segmentation network of a file. Throws FileError if it is another kind of model or does not fit.
+inline SegmentationModel<float> load_segmentation_model(const ModelFile& file, Device device) {
+  require<FileError>(file.info.kind == "segmentation", file.path(), ": is a ", file.info.kind, " model, expected one of segmentation, as ",
+                     "finetune_segmentation writes it");
+  const SegmentationModel<float> model(file.info.config, file.info.classes());
+  load_module<float>(model, *file.weights);
+  to(model, device);
+  return model;
+}
+
+}  // namespace M3I_ABI
+}  // namespace m3i
