@@ -7,7 +7,8 @@ int main() {
   using namespace m3i;
   const Linear<float> layer(3, 1);
   Sgd<float> sgd(parameters<float>(layer), {.lr = 0.1});
-  const Var<float> x(testing::wave<float>({32, 3}));
+  Random random(1);
+  const Var<float> x(normal_tensor<float>({32, 3}, random));
   for (int step = 0; step < 100; ++step) {
     clear_gradients(parameters<float>(layer));
     const auto loss = mse_loss(layer(x), sum(x, 1, true));
