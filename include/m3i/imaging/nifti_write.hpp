@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "m3i/imaging/nifti.hpp"
@@ -40,7 +41,7 @@ inline void set_grid(NiftiHeader& h, const Grid& grid, bool from_file) {
   h.quatern = shear < 1e-5 ? quaternion_of(rotation) : std::array<double, 3>{};
   h.qoffset = {grid.affine(0, 3), grid.affine(1, 3), grid.affine(2, 3)};
   h.pixdim = {left_handed ? -1.0 : 1.0, s[0], s[1], s[2], 1, 1, 1, 1};
-  h.xyzt_units = (h.xyzt_units & ~std::int64_t(7)) | 2;  // millimetres
+  h.xyzt_units = (h.xyzt_units & ~std::int64_t(7)) | 2;         // millimetres
   h.slice_start = h.slice_end = h.slice_code = h.dim_info = 0;  // they spoke of the old axes
   h.slice_duration = 0;
 }
@@ -50,9 +51,8 @@ template <class S, class T>
 std::vector<std::uint8_t> encode(const Tensor<T>& voxels) {
   std::vector<std::uint8_t> bytes(std::size_t(voxels.size()) * sizeof(S));
   const T* from = voxels.data();
-  for_each_voxel(size3(voxels.shape()), {}, [&](Index to, Index at) {
-    store(bytes.data() + std::size_t(to) * sizeof(S), S(from[at]));
-  });
+  for_each_voxel(size3(voxels.shape()), {},
+                 [&](Index to, Index at) { store(bytes.data() + std::size_t(to) * sizeof(S), S(from[at])); });
   return bytes;
 }
 
@@ -105,7 +105,7 @@ void write_labels(const std::string& path, const Volume<L>& labels, const NiftiH
   static_assert(std::is_integral_v<L>, "write_labels: labels are integers");
   detail::require_volume("write_labels", labels.voxels);
   const auto [low, high] = std::minmax_element(labels.voxels.data(), labels.voxels.data() + labels.voxels.size());
-  require<FileError>(*low >= L(0) && std::uint64_t(*high) <= std::numeric_limits<std::uint32_t>::max(), path,
+  require<FileError>(std::in_range<std::uint32_t>(*low) && std::in_range<std::uint32_t>(*high), path,
                      ": cannot be written: labels run from ", *low, " to ", *high, ", expected 0 to 4294967295");
   bool from_file = false;
   NiftiHeader h = detail::base_header(labels, like, from_file);
@@ -113,12 +113,9 @@ void write_labels(const std::string& path, const Volume<L>& labels, const NiftiH
   h.intent_code = 0;
   h.intent_p = {};
   h.intent_name = {};
-  if (std::uint64_t(*high) <= 255)
-    detail::write_as<std::uint8_t>(path, labels, h, from_file);
-  else if (std::uint64_t(*high) <= 65535)
-    detail::write_as<std::uint16_t>(path, labels, h, from_file);
-  else
-    detail::write_as<std::uint32_t>(path, labels, h, from_file);
+  if (std::uint64_t(*high) <= 255) detail::write_as<std::uint8_t>(path, labels, h, from_file);
+  else if (std::uint64_t(*high) <= 65535) detail::write_as<std::uint16_t>(path, labels, h, from_file);
+  else detail::write_as<std::uint32_t>(path, labels, h, from_file);
 }
 
 }  // namespace M3I_ABI
