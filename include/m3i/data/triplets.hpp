@@ -234,6 +234,28 @@ inline std::vector<std::string> visible(const Tensor<std::uint8_t>& slice, const
   return out;
 }
 
+/// Adds to what is known of the volume what can be seen in one slice. `labels` in RAS order.
+inline SliceFacts facts_of_slice(const SliceFacts& known,
+                                 const TripletSource& source,
+                                 const std::optional<Volume<std::uint8_t>>& labels,
+                                 const SliceChoice& choice) {
+  SliceFacts facts = known;
+  facts.plane = plane_name(choice.plane);
+  bool shows_finding = source.finding_label == 0;
+  if (labels) {
+    const auto slice = extract_slice(labels->voxels, choice.plane, choice.slice);
+    facts.structures = visible(slice, source.structures);
+    const auto values = slice.span();
+    if (std::find(values.begin(), values.end(), std::uint8_t(source.finding_label)) != values.end())
+      shows_finding = true;
+  }
+  if (shows_finding) facts.finding = source.finding;
+  std::erase_if(facts.structures, [&](const std::string& name) {  // said by the finding
+    return facts.finding.find(name) != std::string::npos;
+  });
+  return facts;
+}
+
 }  // namespace detail
 
 /// Makes the triplets of one volume: plane and slice drawn uniformly (redrawn below the foreground limit), caption by
@@ -287,20 +309,7 @@ inline std::vector<Triplet> make_triplets(const TripletSource& source, const Tri
     t.window_low = low;
     t.window_high = high;
     t.describer = "template";
-    SliceFacts facts = known;
-    facts.plane = plane_name(choice.plane);
-    bool shows_finding = source.finding_label == 0;
-    if (labels) {
-      const auto slice = extract_slice(labels->voxels, choice.plane, choice.slice);
-      facts.structures = detail::visible(slice, source.structures);
-      const auto values = slice.span();
-      shows_finding =
-          shows_finding || std::find(values.begin(), values.end(), std::uint8_t(source.finding_label)) != values.end();
-    }
-    if (shows_finding) facts.finding = source.finding;
-    std::erase_if(facts.structures, [&](const std::string& name) {  // said by the finding
-      return facts.finding.find(name) != std::string::npos;
-    });
+    const SliceFacts facts = detail::facts_of_slice(known, source, labels, choice);
     const Description caption = describe(facts, {options.noise_rate, options.seed}, number + std::uint64_t(s));
     t.caption = caption.text;
     t.wrong = caption.wrong;

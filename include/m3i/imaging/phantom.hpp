@@ -150,6 +150,32 @@ inline void check_options(const PhantomOptions& o) {
                          range[1], " mm must be an interval in (0, 60]");
 }
 
+/// The solids of a subject whose body part, modality and disease are decided; sets the finding.
+inline std::vector<Solid> subject_solids(PhantomSubject& out,
+                                         const DiseaseEffect& effect,
+                                         const Random& anatomy,
+                                         Random disease_size) {
+  const auto mass_mm = [&](const double(&range)[2]) {
+    return out.disease ? disease_size.uniform(range[0], range[1]) : 0;
+  };
+  const auto found = [&](const char* finding, int label) {
+    if (!out.disease) return;
+    out.finding = finding;
+    out.finding_label = label;
+  };
+  switch (out.body) {
+    case BodyPart::head:
+      found("enlarged ventricles", 4);
+      return head_solids(anatomy, out.modality, out.disease ? effect.ventricle_factor : 1);
+    case BodyPart::chest:
+      found("a lung nodule", 8);
+      return chest_solids(anatomy, out.modality, mass_mm(effect.nodule_mm));
+    case BodyPart::abdomen: break;
+  }
+  found("a liver lesion", 9);
+  return abdomen_solids(anatomy, out.modality, mass_mm(effect.lesion_mm));
+}
+
 }  // namespace detail
 
 /// Makes subject number `subject` of the population `seed`. A pure function of its arguments, whatever the threads.
@@ -161,7 +187,7 @@ inline PhantomSubject make_phantom(std::uint64_t seed, Index subject, const Phan
   detail::check_options(options);
   require<ConfigError>(subject >= 0, "phantom: subject ", subject, " must not be negative");
   const Random random = Random(seed, 0x706861).split(std::uint64_t(subject));
-  Random draw = random.split(1), disease_size = random.split(2), grid = random.split(3);
+  Random draw = random.split(1), grid = random.split(3);
 
   PhantomSubject out;
   const auto part = BodyPart(draw.below(3));
@@ -176,21 +202,7 @@ inline PhantomSubject make_phantom(std::uint64_t seed, Index subject, const Phan
   if (number.size() < 4) number.insert(0, 4 - number.size(), '0');
   out.id = text(name(out.body), "_", modality, "_", number);
 
-  std::vector<Solid> solids;
-  const Random anatomy = random.split(4);
-  const DiseaseEffect& effect = options.effect;
-  if (out.body == BodyPart::head) {
-    solids = detail::head_solids(anatomy, out.modality, out.disease ? effect.ventricle_factor : 1);
-    if (out.disease) out.finding = "enlarged ventricles", out.finding_label = 4;
-  } else if (out.body == BodyPart::chest) {
-    const double radius = disease_size.uniform(effect.nodule_mm[0], effect.nodule_mm[1]);
-    solids = detail::chest_solids(anatomy, out.modality, out.disease ? radius : 0);
-    if (out.disease) out.finding = "a lung nodule", out.finding_label = 8;
-  } else {
-    const double radius = disease_size.uniform(effect.lesion_mm[0], effect.lesion_mm[1]);
-    solids = detail::abdomen_solids(anatomy, out.modality, out.disease ? radius : 0);
-    if (out.disease) out.finding = "a liver lesion", out.finding_label = 9;
-  }
+  const std::vector<Solid> solids = detail::subject_solids(out, options.effect, random.split(4), random.split(2));
 
   const Size3 size = options.random_spacing ? detail::thick_slices(options.size, grid) : options.size;
   const double field_mm = detail::field_of_view_mm(out.body);
