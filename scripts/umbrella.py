@@ -2,9 +2,6 @@
 """Writes the umbrella headers: include/m3i/<folder>.hpp lists its folder, include/m3i/m3i.hpp lists the umbrellas.
 
 Usage: umbrella.py [--check]     --check changes nothing and exits with 1 if an umbrella is out of date.
-
-The order of lines that are already there is kept, since it is reading order and chosen by hand; new headers are added
-in alphabetical order, vanished ones removed.
 """
 import pathlib
 import re
@@ -36,20 +33,12 @@ NEEDS_JSON = {"io", "data", "train"}
 BODY = re.compile(r"_(eigen|cublas|cudnn)\.hpp$")
 
 
-def listed(path):
-    if not path.exists():
-        return []
-    return re.findall(r'^#include "(m3i/[^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
-
-
 def umbrella(folder):
     """The text of a folder's umbrella header, or None for a folder without headers."""
     present = sorted(p.relative_to(BASE).as_posix() for p in (BASE / "m3i" / folder).glob("*.hpp") if not BODY.search(p.name))
     if not present:
         return None
-    kept = [h for h in listed(BASE / "m3i" / f"{folder}.hpp") if h in present]
-    lines = kept + [h for h in present if h not in kept]
-    return f"#pragma once\n/// {FOLDERS[folder]}\n\n" + "".join(f'#include "{h}"\n' for h in lines)
+    return f"#pragma once\n/// {FOLDERS[folder]}\n\n" + "".join(f'#include "{h}"\n' for h in present)
 
 
 def everything(folders):
@@ -57,7 +46,7 @@ def everything(folders):
     plain = "".join(f'#include "m3i/{f}.hpp"\n' for f in folders if f not in NEEDS_JSON)
     json = "".join(f'#include "m3i/{f}.hpp"\n' for f in folders if f in NEEDS_JSON)
     guarded = f"\n#if __has_include(<nlohmann/json.hpp>)\n{json}#endif\n" if json else ""
-    return f'#pragma once\n/// Everything, in reading order.\n\n{plain}#include "m3i/version.hpp"\n{guarded}'
+    return f'#pragma once\n/// Everything, in reading order.\n\n// clang-format off\n{plain}#include "m3i/version.hpp"\n{guarded}'
 
 
 def main():
