@@ -1,6 +1,7 @@
 #pragma once
 /// Errors, shapes, element types, devices, memory, tensors, random numbers, threads.
 
+#include "m3i/core/atomic_file.hpp"
 #include "m3i/core/config.hpp"
 #include "m3i/core/cuda.hpp"
 #include "m3i/core/device.hpp"
@@ -11,4 +12,3 @@
 #include "m3i/core/random.hpp"
 #include "m3i/core/shape.hpp"
 #include "m3i/core/tensor.hpp"
-#include "m3i/core/atomic_file.hpp"

@@ -15,7 +15,7 @@
 #include "m3i/imaging/png.hpp"
 #include "m3i/imaging/preprocess.hpp"
 #include "m3i/imaging/resample.hpp"
+#include "m3i/imaging/resize2d.hpp"
 #include "m3i/imaging/slices.hpp"
 #include "m3i/imaging/solids.hpp"
 #include "m3i/imaging/volume.hpp"
-#include "m3i/imaging/resize2d.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 /// Everything, in reading order.
 
+// clang-format off
 #include "m3i/core.hpp"
 #include "m3i/kernels.hpp"
 #include "m3i/autodiff.hpp"
