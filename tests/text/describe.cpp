@@ -114,3 +114,20 @@ TEST_CASE("describe: a noise rate outside [0, 1] is refused", "[fast]") {
   CHECK_THROWS_WITH(describe({}, {1.5, 0}, 0), Catch::Contains("noise rate 1.5"));
   CHECK_THROWS_AS(describe({}, {std::nan(""), 0}, 0), ConfigError);
 }
+
+TEST_CASE("describe: the place of the slice is said in the words of its plane", "[fast]") {
+  SliceFacts f;
+  const auto says = [&](const char* plane, double position, const char* words) {
+    f.plane = plane;
+    f.position = position;
+    for (std::uint64_t n = 0; n < 20; ++n) CHECK(has(describe(f, {}, n).text, words));
+  };
+  says("axial", 0, "near the lower end");
+  says("axial", 0.3, "in the lower part");
+  says("axial", 0.5, "around the middle");
+  says("coronal", 0.7, "in the anterior part");
+  says("coronal", 0.1, "near the posterior end");
+  says("sagittal", 1, "near the right end");
+  f.position = -1;
+  for (std::uint64_t n = 0; n < 20; ++n) CHECK_FALSE(has(describe(f, {}, n).text, "of the volume"));
+}

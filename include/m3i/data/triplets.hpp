@@ -309,7 +309,8 @@ inline std::vector<Triplet> make_triplets(const TripletSource& source, const Tri
     t.window_low = low;
     t.window_high = high;
     t.describer = "template";
-    const SliceFacts facts = detail::facts_of_slice(known, source, labels, choice);
+    SliceFacts facts = detail::facts_of_slice(known, source, labels, choice);
+    facts.position = (double(t.slice) + 0.5) / double(t.slices);
     const Description caption = describe(facts, {options.noise_rate, options.seed}, number + std::uint64_t(s));
     t.caption = caption.text;
     t.wrong = caption.wrong;

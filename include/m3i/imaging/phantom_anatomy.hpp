@@ -375,7 +375,8 @@ inline std::vector<Solid> abdomen_solids(const Random& random, Modality modality
   for (int branch = 0; branch < 5; ++branch)  // hepatic vessels
     a.capsule(label_below, T::blood, {liver[0] - 35, liver[1] - 12, liver[2]},
               a.shift({liver[0] + 14, liver[1] + 8, liver[2] + 8}, 38), 4);
-  a.ellipsoid(label_below, T::fluid, {liver[0] - 18, liver[1] + 42, liver[2] - 54}, {13, 15, 22}, 4, 0.12);  // gall bladder
+  a.ellipsoid(label_below, T::fluid, {liver[0] - 18, liver[1] + 42, liver[2] - 54}, {13, 15, 22}, 4,
+              0.12);  // gall bladder
   const Point3 spot{liver[0] + a.between(-18, 34), liver[1] + a.between(-38, 38), liver[2] + a.between(-30, 38)};
   mass(a, 9, T::lesion, spot, lesion_mm, cavity);
   for (const double side : {-1.0, 1.0}) {
@@ -384,7 +385,8 @@ inline std::vector<Solid> abdomen_solids(const Random& random, Modality modality
     Solid kidney = Solid::ellipsoid(3, a.value(T::kidney), at, {28 * size, 24 * size, 53 * size});
     kidney.turn(0.15, side * -0.2, side * 0.4);
     a.solids.push_back(kidney);
-    a.solids.push_back(Solid::ellipsoid(label_below, a.value(T::fat), {at[0] - side * 14, at[1] + 4, at[2]}, {14, 8, 22}));
+    a.solids.push_back(
+        Solid::ellipsoid(label_below, a.value(T::fat), {at[0] - side * 14, at[1] + 4, at[2]}, {14, 8, 22}));
   }
   const Point3 head = a.shift({30, 8, -4}, 4), neck = a.shift({-8, 16, 12}, 4), tail = a.shift({-68, -14, 34}, 5);
   const double thick = a.vary(12, 0.12);

@@ -25,6 +25,7 @@ struct SliceFacts {
   std::string plane;                    ///< "coronal", "sagittal", "axial"
   std::vector<std::string> structures;  ///< visible ones, the largest first
   std::string finding;                  ///< "a liver lesion", if it is visible in this slice
+  double position = -1;                 ///< of the slice in RAS order: 0 first, 1 last of its plane; below 0: unknown
   bool healthy = false;                 ///< known to be without any finding
 };
 
@@ -180,6 +181,23 @@ inline std::string opening(const SliceFacts& f, Random& random) {
   return text;
 }
 
+/// Where the slice lies, in five steps: axial from below, coronal from the back, sagittal from the patient's left.
+inline std::string position_sentence(const SliceFacts& f, Random& random) {
+  const bool axial = f.plane == "axial", coronal = f.plane == "coronal";
+  const std::string low = axial     ? "lower"
+                          : coronal ? "posterior"
+                                    : "left",
+                    high = axial     ? "upper"
+                           : coronal ? "anterior"
+                                     : "right";
+  const int step = std::min(4, int(f.position * 5));
+  const std::string side = step < 2 ? low : high;
+  const std::string where = step == 2                ? "around the middle"
+                            : step == 0 || step == 4 ? "near the " + side + " end"
+                                                     : "in the " + side + " part";
+  return (random.below(2) == 0 ? " It was taken " : " The slice lies ") + where + " of the volume.";
+}
+
 inline std::string structure_sentence(const std::string& name, Random& random) {
   static const Names plural{"ventricles", "deep grey nuclei", "eyes", "lungs", "airways", "ribs", "kidneys"};
   const bool many = std::find(plural.begin(), plural.end(), name) != plural.end();
@@ -216,6 +234,9 @@ inline Description describe(const SliceFacts& known, const DescriberOptions& opt
   if (noise.uniform() < options.noise_rate) out.wrong = detail::corrupt(facts, noise);
 
   out.text = detail::opening(facts, random);
+  const bool place_known = facts.position >= 0 && facts.position <= 1 && !facts.plane.empty();
+  if (place_known && (facts.structures.empty() || random.below(2) == 0))
+    out.text += detail::position_sentence(facts, random);
   const std::size_t in_detail = std::size_t(2 + random.below(2));
   std::vector<std::string> rest;
   for (std::size_t i = 0; i < facts.structures.size(); ++i) {
