@@ -11,21 +11,13 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// The slice of a triplet as the radiologist sees it, [H, W] in [0, 1]. `path` is that of the JSONL file.
-/// Throws FileError if the volume cannot be read or has another number of slices.
-inline Tensor<float> triplet_picture(const Triplet& t, const std::string& path) {
+/// The slice of a triplet, read from its volume. `path` is that of the JSONL file.
+/// Throws FileError if the volume cannot be read, is constant, or has another number of slices.
+inline Tensor<float> read_triplet_picture(const Triplet& t, const std::string& path) {
   const std::string file = detail::beside(path, t.volume);
-  const Volume<float> volume = to_ras(read_nifti<float>(file));
+  const Volume<float> volume = read_nifti<float>(file);
   check_intensities(volume, file);
-  const Index slices = volume.shape()[plane_axis(t.plane)];
-  require<FileError>(slices == t.slices, path, ": triplet \"", t.id, "\" says that ", file, " has ", t.slices, " ", plane_name(t.plane),
-                     " slices, it has ", slices);
-  double low = t.window_low, high = t.window_high;
-  if (low == high) {
-    const auto range = percentiles(volume.voxels, {0.5, 99.5});
-    low = range[0], high = range[1];
-  }
-  return slice_display(rescale(extract_slice(volume.voxels, t.plane, t.slice), low, high, true));
+  return triplet_picture(volume, t);
 }
 
 /// The pictures of all triplets as the image tower's input, [N, image, image, 3].
@@ -33,7 +25,7 @@ inline Tensor<float> triplet_pixels(const Towers& towers, const std::vector<Trip
   const Index size = towers.clip.options.image;
   const Tensor<float> out({Index(triplets.size()), size, size, 3});
   parallel_for(Index(triplets.size()), [&](Index i) {
-    out[i].copy_from(tower_pixels(towers, triplet_picture(triplets[std::size_t(i)], path)));
+    out[i].copy_from(tower_pixels(towers, read_triplet_picture(triplets[std::size_t(i)], path)));
   });
   return out;
 }
