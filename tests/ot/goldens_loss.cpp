@@ -54,7 +54,8 @@ void check_loss(const SafeTensors& file, const json& c, double loss_tolerance, d
   check_gradient("M", m, get("dL_dM"), gradient_tolerance);
 
   const Var<T> factor = leaf<T>(get("L_factor"));
-  const auto again = mpot_loss(leaf<T>(get("X")), leaf<T>(get("S")), leaf<T>(get("T")), factor, options_of(c, Metric::factor));
+  const auto again =
+      mpot_loss(leaf<T>(get("X")), leaf<T>(get("S")), leaf<T>(get("T")), factor, options_of(c, Metric::factor));
   CHECK(relative(double(again.loss.value().item()), c.at("loss_kl")) <= loss_tolerance);
   backward(again.loss);
   check_gradient("L", factor, get("dL_dLfactor"), gradient_tolerance);
@@ -73,7 +74,8 @@ void for_each_case(const char* field, const Check& check) {
       ++cases;
     }
   }
-  if (cases == 0) WARN("no golden cases with \"" << field << "\" under \"" << golden::folder() << "\"; set M3I_GOLDENS. Skipped.");
+  if (cases == 0)
+    WARN("no golden cases with \"" << field << "\" under \"" << golden::folder() << "\"; set M3I_GOLDENS. Skipped.");
 }
 
 }  // namespace

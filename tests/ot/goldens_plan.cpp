@@ -19,8 +19,11 @@ constexpr Tolerance in_double{1e-10, 1e-9, 1e-7, 1e-7, 1e-12, 1e-9, 1e-12, 1e-11
 constexpr Tolerance in_float{2e-5, 5e-6, 1e-4, 1e-3, 1e-5, 1e-3, 1e-5, 1e-5};
 
 OtProblem problem_of(const SafeTensors& file, const json& c) {
-  return {.cost = golden::tensor(file, c, "C"), .p = golden::tensor(file, c, "p"), .q = golden::tensor(file, c, "q"),
-          .mass = c.at("mass"), .epsilon = c.at("eps")};
+  return {.cost = golden::tensor(file, c, "C"),
+          .p = golden::tensor(file, c, "p"),
+          .q = golden::tensor(file, c, "q"),
+          .mass = c.at("mass"),
+          .epsilon = c.at("eps")};
 }
 
 /// How far the row and column sums go over their weights, the larger of the two.
@@ -53,7 +56,10 @@ std::pair<Index, double> listed_sweeps(const json& c) {
   return {Index(std::ceil(1.2 * double(counts.at(fine ? "1e-12" : "1e-9")))) + 1, fine ? in_double.plan : 1e-9};
 }
 
-void check_solution(const SafeTensors& file, const json& c, const OtProblem& problem, const OtResult& result,
+void check_solution(const SafeTensors& file,
+                    const json& c,
+                    const OtProblem& problem,
+                    const OtResult& result,
                     const Tolerance& tolerance) {
   const Tensor<double> plan = result.plan(), expected = golden::tensor(file, c, "plan");
   CHECK(distance(plan, expected) <= tolerance.plan);
@@ -77,10 +83,14 @@ void check_solution(const SafeTensors& file, const json& c, const OtProblem& pro
 }
 
 /// Exactly ten sweeps, and the derivative of that truncated computation.
-void check_ten_sweeps(const SafeTensors& file, const json& c, const OtProblem& problem, OtPrecision precision,
+void check_ten_sweeps(const SafeTensors& file,
+                      const json& c,
+                      const OtProblem& problem,
+                      OtPrecision precision,
                       const Tolerance& tolerance) {
-  const OtResult ten = solve_partial_ot(problem, {.solver = OtSolver::dykstra, .precision = precision, .tolerance = -1,
-                                                  .max_sweeps = 10, .keep_history = true});
+  const OtResult ten = solve_partial_ot(
+      problem,
+      {.solver = OtSolver::dykstra, .precision = precision, .tolerance = -1, .max_sweeps = 10, .keep_history = true});
   CHECK(ten.iterations == 10);
   const Tensor<double> expected = golden::tensor(file, c, "log_plan_k10");
   double worst = 0;
@@ -144,7 +154,8 @@ TEST_CASE("goldens: Dykstra sweeps reach the plans of tier fast in the listed nu
   for_each_plan([&](const SafeTensors& file, const json& c, const OtProblem& problem) {
     if (!c.contains("tier") || c.at("tier") != "fast") return;
     const auto [sweeps, tolerance] = listed_sweeps(c);
-    const OtResult result = solve_partial_ot(problem, {.solver = OtSolver::dykstra, .tolerance = -1, .max_sweeps = sweeps});
+    const OtResult result =
+        solve_partial_ot(problem, {.solver = OtSolver::dykstra, .tolerance = -1, .max_sweeps = sweeps});
     CHECK(distance(result.plan(), golden::tensor(file, c, "plan")) <= tolerance);
   });
 }
@@ -158,9 +169,10 @@ TEST_CASE("goldens: ten sweeps and their unrolled gradient", "[ot][golden]") {
 TEST_CASE("goldens: sweeps in float", "[ot][golden]") {
   for_each_plan([&](const SafeTensors& file, const json& c, const OtProblem& problem) {
     if (!c.contains("tier") || c.at("tier") != "fast") return;
-    const OtResult result = solve_partial_ot(
-        problem, {.solver = OtSolver::dykstra, .precision = OtPrecision::f32, .tolerance = -1,
-                  .max_sweeps = listed_sweeps(c).first});
+    const OtResult result = solve_partial_ot(problem, {.solver = OtSolver::dykstra,
+                                                       .precision = OtPrecision::f32,
+                                                       .tolerance = -1,
+                                                       .max_sweeps = listed_sweeps(c).first});
     check_solution(file, c, problem, result, in_float);
     check_ten_sweeps(file, c, problem, OtPrecision::f32, in_float);
   });
@@ -172,7 +184,8 @@ TEST_CASE("goldens: bad input is refused with the listed category", "[ot][golden
     if (!golden::has_cases_with(m, "expect")) continue;
     for (const json& c : m.content.at("cases")) {
       INFO(m.name << " " << c.at("name"));
-      OtProblem problem{.cost = golden::matrix(c.at("C")), .mass = golden::number(c.at("mass")),
+      OtProblem problem{.cost = golden::matrix(c.at("C")),
+                        .mass = golden::number(c.at("mass")),
                         .epsilon = golden::number(c.at("eps"))};
       if (c.contains("p")) problem.p = golden::vector(c.at("p"));
       if (c.contains("q")) problem.q = golden::vector(c.at("q"));

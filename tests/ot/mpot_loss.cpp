@@ -132,7 +132,8 @@ TEST_CASE("mpot_loss: with scale max the loss ignores the scale of the metric", 
   CHECK_FALSE(x.has_grad());
   Tensor<double> larger = m.value().clone();
   for (double& v : larger.span()) v *= 9;
-  CHECK(mpot_loss(x, s, t, Var<double>(larger)).loss.value().item() == Approx(result.loss.value().item()).epsilon(1e-12));
+  CHECK(mpot_loss(x, s, t, Var<double>(larger)).loss.value().item() ==
+        Approx(result.loss.value().item()).epsilon(1e-12));
 }
 
 TEST_CASE("mpot_loss: the report holds what the log shows", "[ot]") {

@@ -103,8 +103,11 @@ TEST_CASE("permuting rows and columns permutes the plan", "[ot]") {
   Random random(11);
   const auto rows = random.permutation(n), cols = random.permutation(m);
   for (const double mass : masses) {
-    const OtProblem problem{.cost = random_cost(n, m, 6), .p = random_weights(n, 7), .q = random_weights(m, 8),
-                            .mass = mass, .epsilon = 0.05};
+    const OtProblem problem{.cost = random_cost(n, m, 6),
+                            .p = random_weights(n, 7),
+                            .q = random_weights(m, 8),
+                            .mass = mass,
+                            .epsilon = 0.05};
     OtProblem moved = problem;
     moved.cost = Tensor<double>({n, m}), moved.p = Tensor<double>({n}), moved.q = Tensor<double>({m});
     for (Index i = 0; i < n; ++i) moved.p.data()[i] = problem.p.data()[rows[std::size_t(i)]];
@@ -115,7 +118,8 @@ TEST_CASE("permuting rows and columns permutes the plan", "[ot]") {
     const Tensor<double> plan = solve_partial_ot(problem).plan(), other = solve_partial_ot(moved).plan();
     for (Index i = 0; i < n; ++i)
       for (Index j = 0; j < m; ++j)
-        CHECK(std::abs(other.data()[i * m + j] - plan.data()[rows[std::size_t(i)] * m + cols[std::size_t(j)]]) <= 1e-12);
+        CHECK(std::abs(other.data()[i * m + j] - plan.data()[rows[std::size_t(i)] * m + cols[std::size_t(j)]]) <=
+              1e-12);
   }
 }
 
@@ -130,14 +134,19 @@ TEST_CASE("the transposed problem has the transposed plan and gradient", "[ot]")
   const Tensor<double> target = random_target(n, m, 12);
   for (const double mass : {0.3, 0.7, 0.8, 0.95, 1.0})
     for (const double other_total : {1.0, 1.3}) {  // at 1.3 and mass 1, one side is an equality
-      const OtProblem problem{.cost = random_cost(n, m, 9), .p = random_weights(n, 10),
-                              .q = random_weights(m, 11, other_total), .mass = mass, .epsilon = 0.05};
-      const OtProblem turned{.cost = transposed(problem.cost), .p = problem.q, .q = problem.p, .mass = mass, .epsilon = 0.05};
+      const OtProblem problem{.cost = random_cost(n, m, 9),
+                              .p = random_weights(n, 10),
+                              .q = random_weights(m, 11, other_total),
+                              .mass = mass,
+                              .epsilon = 0.05};
+      const OtProblem turned{
+          .cost = transposed(problem.cost), .p = problem.q, .q = problem.p, .mass = mass, .epsilon = 0.05};
       const OtResult a = solve_partial_ot(problem), b = solve_partial_ot(turned);
       CHECK(a.converged);
       CHECK(b.converged);
       CHECK(difference(transposed(a.plan()), b.plan()) <= 1e-12);
-      CHECK(difference(transposed(ot_implicit_gradient(a, target)), ot_implicit_gradient(b, transposed(target))) <= 1e-8);
+      CHECK(difference(transposed(ot_implicit_gradient(a, target)), ot_implicit_gradient(b, transposed(target))) <=
+            1e-8);
     }
 }
 
@@ -167,7 +176,8 @@ TEST_CASE("the plan is continuous as the mass goes to all there is", "[ot]") {
 TEST_CASE("a batch gives the bits of its single problems, for any number of threads", "[ot]") {
   std::vector<OtProblem> problems;
   for (std::uint64_t k = 0; k < 7; ++k)
-    problems.push_back({.cost = random_cost(9, 9, 20 + k), .mass = 0.3 + 0.1 * double(k), .epsilon = 0.01 * double(k + 1)});
+    problems.push_back(
+        {.cost = random_cost(9, 9, 20 + k), .mass = 0.3 + 0.1 * double(k), .epsilon = 0.01 * double(k + 1)});
   const int before = thread_count();
   for (const OtSolver solver : {OtSolver::newton, OtSolver::water_filling, OtSolver::dykstra})
     for (const int threads : {1, 3}) {
@@ -192,8 +202,11 @@ TEST_CASE("the cost gradient agrees with central differences", "[ot]") {
   const Tensor<double> target = random_target(n, m, 41);
   for (const double mass : masses)
     for (const double total : {1.0, 1.2}) {
-      OtProblem problem{.cost = random_cost(n, m, 40), .p = random_weights(n, 42), .q = random_weights(m, 43, total),
-                        .mass = mass, .epsilon = 0.1};
+      OtProblem problem{.cost = random_cost(n, m, 40),
+                        .p = random_weights(n, 42),
+                        .q = random_weights(m, 43, total),
+                        .mass = mass,
+                        .epsilon = 0.1};
       const Tensor<double> gradient = ot_implicit_gradient(solve_partial_ot(problem), target);
       const double h = 1e-5;
       for (Index k = 0; k < n * m; k += 4) {
@@ -225,8 +238,11 @@ TEST_CASE("the unrolled gradient tends to the implicit one, and conjugate gradie
 
 TEST_CASE("all solvers agree", "[ot]") {
   for (const double mass : masses) {
-    const OtProblem problem{.cost = random_cost(10, 7, 60), .p = random_weights(10, 61), .q = random_weights(7, 62),
-                            .mass = mass, .epsilon = 0.1};
+    const OtProblem problem{.cost = random_cost(10, 7, 60),
+                            .p = random_weights(10, 61),
+                            .q = random_weights(7, 62),
+                            .mass = mass,
+                            .epsilon = 0.1};
     const Tensor<double> plan = solve_partial_ot(problem).plan();
     for (const OtSolver solver : {OtSolver::water_filling, OtSolver::dykstra}) {
       const OtResult result = solve_partial_ot(problem, {.solver = solver, .max_sweeps = 20000});
@@ -258,13 +274,38 @@ TEST_CASE("random problems of every size converge in few Newton steps", "[ot]") 
   CHECK(most <= 40);
 }
 
+TEST_CASE("ties, matched pairs, wide ranges and nearly all of the mass converge too", "[ot]") {
+  Random random(71);
+  for (int k = 0; k < 300; ++k) {
+    const Index n = 1 + random.below(20), m = k % 3 ? n : 1 + random.below(20);
+    const Tensor<double> cost({n, m});
+    for (Index i = 0; i < n * m; ++i) {
+      const bool pair = i / m == i % m;
+      const double u = random.uniform();
+      const double kinds[] = {u, pair ? 0.1 * u : 0.5 + 0.5 * u, std::floor(3 * u) / 2, 10 * std::pow(u, 4),
+                              pair ? 0.0 : 1.0};
+      cost.data()[i] = kinds[k % 5];
+    }
+    const double choices[] = {0.01, 0.5, 0.95, 0.999, 1 - 1e-6, 1};
+    const OtProblem problem{
+        .cost = cost, .mass = choices[random.below(6)], .epsilon = std::pow(10, random.uniform(-3.5, 0))};
+    const OtResult result = solve_partial_ot(problem);
+    INFO("problem " << k << ": " << n << " x " << m << ", mass " << problem.mass << ", epsilon " << problem.epsilon
+                    << ", residual " << result.residual << ", steps " << result.iterations);
+    CHECK(result.converged);
+    const Tensor<double> gradient = ot_implicit_gradient(result, Tensor<double>::full({n, m}, 1 / double(n * m)));
+    CHECK(math::is_finite(largest(gradient)));
+  }
+}
+
 TEST_CASE("a problem that is stopped early says so", "[ot]") {
   const OtProblem problem{.cost = random_cost(12, 12, 80), .mass = 0.9, .epsilon = 0.005};
   const OtResult result = solve_partial_ot(problem, {.solver = OtSolver::dykstra, .max_sweeps = 3});
   CHECK_FALSE(result.converged);
   CHECK(result.iterations == 3);
   CHECK(result.residual > 1e-12);
-  const OtResult large = solve_partial_ot({.cost = random_cost(6, 6, 81), .mass = 0.5, .epsilon = 0.1}, {.newton_limit = 5});
+  const OtResult large =
+      solve_partial_ot({.cost = random_cost(6, 6, 81), .mass = 0.5, .epsilon = 0.1}, {.newton_limit = 5});
   CHECK(large.solver == OtSolver::water_filling);
   CHECK(large.converged);
 }

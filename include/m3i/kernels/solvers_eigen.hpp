@@ -35,8 +35,8 @@ bool cholesky(Index n, T* a) {
   return factor.info() == Eigen::Success;
 }
 
-/// Eigenvalues [n] of a symmetric a [n, n], ascending, and eigenvectors: row k of `vectors` [n, n] belongs to values[k].
-/// Only the lower triangle is read. False if the iteration did not converge (a value that is not finite).
+/// Eigenvalues [n] of a symmetric a [n, n], ascending, and eigenvectors: row k of `vectors` [n, n] belongs to
+/// values[k]. Only the lower triangle is read. False if the iteration did not converge (a value that is not finite).
 template <class T>
 bool symmetric_eigen(Index n, const T* a, T* values, T* vectors) {
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;

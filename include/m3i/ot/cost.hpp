@@ -34,15 +34,15 @@ struct CostOptions {
 
 /// The cost matrix, and what its gradient needs.
 struct PairwiseCost {
-  Tensor<double> cost;      ///< [n, m], after the division
-  double scale = 1;         ///< what it was divided by
-  bool degenerate = false;  ///< all pairs coincide: the cost is 0 and so is its gradient
-  Tensor<double> x, y;              ///< [n, d], [m, d]: normalised if asked, then less their common mean
-  Tensor<double> mx, my;            ///< the other factor of each product: x M (full, diagonal), x L^T (factor: of itself)
-  Tensor<double> unit_x, unit_y;    ///< normalised rows; undefined if not asked
-  Tensor<double> norm_x, norm_y;    ///< [n], [m]
+  Tensor<double> cost;            ///< [n, m], after the division
+  double scale = 1;               ///< what it was divided by
+  bool degenerate = false;        ///< all pairs coincide: the cost is 0 and so is its gradient
+  Tensor<double> x, y;            ///< [n, d], [m, d]: normalised if asked, then less their common mean
+  Tensor<double> mx, my;          ///< the other factor of each product: x M (full, diagonal), x L^T (factor: of itself)
+  Tensor<double> unit_x, unit_y;  ///< normalised rows; undefined if not asked
+  Tensor<double> norm_x, norm_y;  ///< [n], [m]
   Tensor<double> energy_x, energy_y;  ///< x_i M x_i [n], y_j M y_j [m]
-  Tensor<double> metric;            ///< symmetric part of M, or L, or w
+  Tensor<double> metric;              ///< symmetric part of M, or L, or w
   CostOptions options;
 };
 
@@ -54,8 +54,13 @@ struct CostGradient {
 namespace detail {
 
 /// C [m, n] = alpha op(A) op(B) + beta C on the host.
-inline void host_gemm(bool trans_a, bool trans_b, double alpha, const Tensor<double>& a, const Tensor<double>& b,
-                      double beta, const Tensor<double>& c) {
+inline void host_gemm(bool trans_a,
+                      bool trans_b,
+                      double alpha,
+                      const Tensor<double>& a,
+                      const Tensor<double>& b,
+                      double beta,
+                      const Tensor<double>& c) {
   gemm<double>(Device::cpu(), trans_a, trans_b, c.shape()[0], c.shape()[1], a.shape()[trans_a ? 0 : 1], alpha, a.data(),
                a.shape()[1], b.data(), b.shape()[1], beta, c.data(), c.shape()[1]);
 }
@@ -74,7 +79,8 @@ inline void divide_by_norms(const char* name, const Tensor<double>& x, Tensor<do
   for (Index i = 0; i < rows; ++i) {
     const double* from = x.data() + i * d;
     const double norm = norms.data()[i] = std::sqrt(dot(from, from, d));
-    ot_require(norm > 0, "zero_row", "mpot_cost: row ", i, " of ", name, " is zero and has no direction; turn "
+    ot_require(norm > 0, "zero_row", "mpot_cost: row ", i, " of ", name,
+               " is zero and has no direction; turn "
                "l2_normalize off or look for dead embeddings");
     for (Index k = 0; k < d; ++k) unit.data()[i * d + k] = from[k] / norm;
   }
@@ -197,7 +203,9 @@ inline void check_metric_shape(const Tensor<double>& metric, const Metric kind, 
 ///
 /// Time n d^2 + n m d (full). Throws OtError: invalid_shape, empty_input, non_finite_input, zero_row, and
 /// not_positive_semidefinite where a square is negative beyond rounding.
-inline PairwiseCost pairwise_cost(const Tensor<double>& x, const Tensor<double>& y, const Tensor<double>& metric,
+inline PairwiseCost pairwise_cost(const Tensor<double>& x,
+                                  const Tensor<double>& y,
+                                  const Tensor<double>& metric,
                                   const CostOptions& options = {}) {
   ot_require(x.rank() == 2 && y.rank() == 2 && x.shape()[1] == y.shape()[1], "invalid_shape", "mpot_cost: embeddings ",
              x.shape(), " and ", y.shape(), "; expected [n, d] and [m, d]");
@@ -230,8 +238,9 @@ inline PairwiseCost pairwise_cost(const Tensor<double>& x, const Tensor<double>&
     for (Index j = 0; j < m; ++j) {
       double& d = c.cost.data()[i * m + j];
       const double size = c.energy_x.data()[i] + c.energy_y.data()[j];
-      ot_require(!(d < -1e-6 * size), "not_positive_semidefinite", "mpot_cost: the squared distance of x[", i, "] and y[",
-                 j, "] is ", d, ", so the metric has a negative eigenvalue; call project_metric after each step");
+      ot_require(!(d < -1e-6 * size), "not_positive_semidefinite", "mpot_cost: the squared distance of x[", i,
+                 "] and y[", j, "] is ", d,
+                 ", so the metric has a negative eigenvalue; call project_metric after each step");
       d = std::sqrt(std::max(d, 0.0));
       largest = std::max(largest, d);
     }

@@ -3,10 +3,11 @@
 ///
 ///     H = [diag r, plan, r; plan^T, diag c, c; r^T, c^T, sum plan]      r, c = row and column sums
 ///
-/// Eliminating the free rows leaves free columns and lambda. With the sign of lambda turned, what is left is the matrix of
-/// a resistor network: off-diagonal entries are <= 0 and each row sums to a conductance to ground >= 0. Storing
-/// conductances instead of the diagonal, elimination (the star-mesh transform) only adds and multiplies numbers >= 0: no
-/// cancellation, no failing factorisation, however badly the potentials are pinned. Grassmann, Taksar and Heyman 1985.
+/// Eliminating the free rows leaves free columns and lambda. With the sign of lambda turned, what is left is the matrix
+/// of a resistor network: off-diagonal entries are <= 0 and each row sums to a conductance to ground >= 0. Storing
+/// conductances instead of the diagonal, elimination (the star-mesh transform) only adds and multiplies numbers >= 0:
+/// no cancellation, no failing factorisation, however badly the potentials are pinned. Grassmann, Taksar and Heyman
+/// 1985.
 
 #include <algorithm>
 #include <vector>
@@ -27,7 +28,8 @@ inline void add_panel(double* M3I_RESTRICT y, const double* const* rows, const d
   const double w4 = weight[4], w5 = weight[5], w6 = weight[6], w7 = weight[7];
   M3I_SIMD
   for (Index j = begin; j < end; ++j)
-    y[j] += (w0 * r0[j] + w1 * r1[j]) + (w2 * r2[j] + w3 * r3[j]) + (w4 * r4[j] + w5 * r5[j]) + (w6 * r6[j] + w7 * r7[j]);
+    y[j] +=
+        (w0 * r0[j] + w1 * r1[j]) + (w2 * r2[j] + w3 * r3[j]) + (w4 * r4[j] + w5 * r5[j]) + (w6 * r6[j] + w7 * r7[j]);
 }
 
 class DualSystem {
@@ -42,9 +44,18 @@ class DualSystem {
     zeros_.assign(std::size_t(m + 1), 0.0);
   }
 
-  /// Factorises H with its diagonal times (1 + ridge) on the free rows, the free columns, and lambda if it is a variable.
-  void factor(const double* plan, const double* r, const double* c, double total, Index n, Index m,
-              const unsigned char* row_free, const unsigned char* col_free, bool has_lambda, double ridge) {
+  /// Factorises H with its diagonal times (1 + ridge) on the free rows, the free columns, and lambda if it is a
+  /// variable.
+  void factor(const double* plan,
+              const double* r,
+              const double* c,
+              double total,
+              Index n,
+              Index m,
+              const unsigned char* row_free,
+              const unsigned char* col_free,
+              bool has_lambda,
+              double ridge) {
     m_ = m, has_lambda_ = has_lambda, scale_ = 1 / (1 + ridge);
     row_ids_.clear(), col_ids_.clear();
     for (Index i = 0; i < n; ++i)
@@ -96,8 +107,13 @@ class DualSystem {
   static constexpr double tiny = 1e-300;  // a row that underflows to zero mass has a huge step, not an infinite one
 
   /// Conductances between free columns and lambda (upper triangle), and of each to ground.
-  void assemble(const double* plan, const double* r, const double* c, double total, Index n,
-                const unsigned char* row_free, double ridge) {
+  void assemble(const double* plan,
+                const double* r,
+                const double* c,
+                double total,
+                Index n,
+                const unsigned char* row_free,
+                double ridge) {
     const double delta = ridge * scale_;  // 1 - 1 / (1 + ridge)
     double *ground = ground_.data(), *links = links_.data();
     std::fill(links, links + size_ * size_, 0.0);

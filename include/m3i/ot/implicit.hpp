@@ -10,13 +10,13 @@ namespace m3i {
 inline namespace M3I_ABI {
 
 enum class OtLoss {
-  kl,             ///< sum W (log W - log plan)
-  generalised,    ///< kl - sum W + mass
-  cross_entropy   ///< -sum W log plan
+  kl,            ///< sum W (log W - log plan)
+  generalised,   ///< kl - sum W + mass
+  cross_entropy  ///< -sum W log plan
 };
 
-/// The loss for a target W [n, m] >= 0. The three kinds differ by constants of the cost. Throws OtError if W is negative,
-/// sums to zero, or is positive where no plan can be.
+/// The loss for a target W [n, m] >= 0. The three kinds differ by constants of the cost. Throws OtError if W is
+/// negative, sums to zero, or is positive where no plan can be.
 inline double ot_loss(const OtResult& result, const Tensor<double>& target, OtLoss kind = OtLoss::kl) {
   ot_require(target.shape() == result.log_plan.shape(), "invalid_shape", "ot_loss: target ", target.shape(),
              " for a plan ", result.log_plan.shape());
@@ -158,7 +158,8 @@ class DualConjugateGradient {
 ///
 /// One factorisation up to `direct_limit` = max(n, m), conjugate gradients above. Assumes a converged result: with a
 /// residual above 1e-6 of the mass it is the gradient of a nearby problem (look at result.converged).
-inline Tensor<double> ot_implicit_gradient(const OtResult& result, const Tensor<double>& target,
+inline Tensor<double> ot_implicit_gradient(const OtResult& result,
+                                           const Tensor<double>& target,
                                            Index direct_limit = 1024) {
   ot_require(target.shape() == result.log_plan.shape(), "invalid_shape", "ot_implicit_gradient: target ",
              target.shape(), " for a plan ", result.log_plan.shape());

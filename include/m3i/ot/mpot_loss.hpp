@@ -36,9 +36,9 @@ struct MpotPair {
   bool degenerate = false;  ///< all costs are zero: no gradient
   double residual = 0;
   Index iterations = 0, active_rows = 0, active_cols = 0;
-  double diagonal_mass = 0;  ///< of the plan; at most the mass, and equal to it for a perfect pairing
+  double diagonal_mass = 0;                ///< of the plan; at most the mass, and equal to it for a perfect pairing
   double loss = 0, floor = 0, excess = 0;  ///< floor: what a perfect pairing gives; excess = loss - floor
-  Tensor<double> plan;       ///< [b, b]
+  Tensor<double> plan;                     ///< [b, b]
 
   std::string text() const {
     return m3i::text(converged ? "converged" : "not converged", ", ", iterations, " iterations, active ", active_rows,
@@ -104,8 +104,13 @@ Tensor<double> mpot_input(const std::string& name, const Var<T>& x, const Shape&
 }
 
 template <class T>
-void mpot_backward(const std::vector<MpotState>& states, const Tensor<double>& identity, OtGradient kind, double scale,
-                   const Var<T>& x, const std::vector<Var<T>>& targets, const Var<T>& metric) {
+void mpot_backward(const std::vector<MpotState>& states,
+                   const Tensor<double>& identity,
+                   OtGradient kind,
+                   double scale,
+                   const Var<T>& x,
+                   const std::vector<Var<T>>& targets,
+                   const Var<T>& metric) {
   Tensor<double> dx = Tensor<double>::zeros(x.shape()), dmetric;
   if (metric.defined()) dmetric = Tensor<double>::zeros(metric.shape());
   for (std::size_t k = 0; k < states.size(); ++k) {
@@ -137,7 +142,9 @@ void mpot_backward(const std::vector<MpotState>& states, const Tensor<double>& i
 /// are solved in parallel; bits do not depend on the threads. Throws OtError before any work.
 /// Source: the Med3DInsight paper, section 3.4.1, with the entropy's sign turned (see OtProblem).
 template <class T>
-MpotResult<T> mpot_loss(const Var<T>& x, const std::vector<Var<T>>& targets, const Var<T>& metric,
+MpotResult<T> mpot_loss(const Var<T>& x,
+                        const std::vector<Var<T>>& targets,
+                        const Var<T>& metric,
                         const MpotOptions& options = {}) {
   ot_require(!targets.empty(), "empty_input", "mpot_loss: no targets to pair x with");
   require<ConfigError>(options.gradient == OtGradient::implicit || options.solver.solver == OtSolver::dykstra,
@@ -178,14 +185,17 @@ MpotResult<T> mpot_loss(const Var<T>& x, const std::vector<Var<T>>& targets, con
 
 /// The paper's two pairs: volume with slice, volume with text.
 template <class T>
-MpotResult<T> mpot_loss(const Var<T>& x, const Var<T>& slices, const Var<T>& texts, const Var<T>& metric,
-                        const MpotOptions& options = {}) {
+MpotResult<T> mpot_loss(
+    const Var<T>& x, const Var<T>& slices, const Var<T>& texts, const Var<T>& metric, const MpotOptions& options = {}) {
   return mpot_loss(x, std::vector<Var<T>>{slices, texts}, metric, options);
 }
 
 /// The same for frozen slice and text embeddings.
 template <class T>
-MpotResult<T> mpot_loss(const Var<T>& x, const Tensor<T>& slices, const Tensor<T>& texts, const Var<T>& metric,
+MpotResult<T> mpot_loss(const Var<T>& x,
+                        const Tensor<T>& slices,
+                        const Tensor<T>& texts,
+                        const Var<T>& metric,
                         const MpotOptions& options = {}) {
   return mpot_loss(x, std::vector<Var<T>>{Var<T>(slices), Var<T>(texts)}, metric, options);
 }

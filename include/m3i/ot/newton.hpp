@@ -13,7 +13,7 @@ inline namespace M3I_ABI {
 namespace detail {
 
 struct NewtonWorkspace {
-  std::vector<double> plan, r, c;                  ///< exp(L + a + b + t) and its sums
+  std::vector<double> plan, r, c;                    ///< exp(L + a + b + t) and its sums
   std::vector<double> da, db, rhs_a, rhs_b, ha, hb;  ///< step, right-hand side, H times step
   std::vector<unsigned char> row_free, col_free;
   double total = 0, dt = 0, ht = 0;
@@ -110,51 +110,62 @@ inline void newton_product(const OtState<double>& s, NewtonWorkspace& w) {
 inline void newton_solve(const OtState<double>& s, NewtonWorkspace& w) {
   const bool balanced = s.row_equality && s.col_equality;
   const auto fixed = [&](std::size_t j) { return balanced && Index(j) == s.m - 1; };
-  Index rows = 0, cols = 0;
-  for (std::size_t i = 0; i < w.da.size(); ++i) rows += w.row_free[i], w.da[i] = w.row_free[i] ? 0 : -s.a[i];
-  for (std::size_t j = 0; j < w.db.size(); ++j) cols += w.col_free[j], w.db[j] = w.col_free[j] || fixed(j) ? 0 : -s.b[j];
+  for (std::size_t i = 0; i < w.da.size(); ++i) w.da[i] = w.row_free[i] ? 0 : -s.a[i];
+  for (std::size_t j = 0; j < w.db.size(); ++j) w.db[j] = w.col_free[j] || fixed(j) ? 0 : -s.b[j];
   w.dt = 0;
   newton_product(s, w);  // H_FB d_B on the free entries
   for (std::size_t i = 0; i < w.da.size(); ++i) w.rhs_a[i] = s.p[i] - w.r[i] - w.ha[i];
   for (std::size_t j = 0; j < w.db.size(); ++j) w.rhs_b[j] = s.q[j] - w.c[j] - w.hb[j];
-  const bool singular = s.has_lambda() ? rows == s.n || cols == s.m : rows == s.n && cols == s.m;
   w.system.factor(w.plan.data(), w.r.data(), w.c.data(), w.total, s.n, s.m, w.row_free.data(), w.col_free.data(),
-                  s.has_lambda(), singular ? 1e-2 : 1e-14);
+                  s.has_lambda(), 1e-14);
   w.system.solve(w.rhs_a.data(), w.rhs_b.data(), s.mass - w.total - w.ht, w.da.data(), w.db.data(), &w.dt);
 }
 
-/// Moves potentials between the free and the bounded set; true if any moved.
-inline bool update_free_set(const OtState<double>& s, NewtonWorkspace& w) {
-  bool changed = false;
-  const auto update = [&changed](unsigned char& flag, double z, double d, double slope) {
-    const unsigned char next = flag ? z + d < 0 : slope > 0;
-    changed |= next != flag;
-    flag = next;
-  };
-  if (!s.row_equality)
-    for (std::size_t i = 0; i < w.da.size(); ++i)
-      update(w.row_free[i], s.a[i], w.da[i], w.r[i] - s.p[i] + w.ha[i]);
-  if (!s.col_equality)
-    for (std::size_t j = 0; j < w.db.size(); ++j)
-      update(w.col_free[j], s.b[j], w.db[j], w.c[j] - s.q[j] + w.hb[j]);
-  return changed;
+/// Not all constraints of an inequality side are active at the optimum: raising the whole side while lowering lambda
+/// (or the other side) leaves the plan as it is and gains until a potential reaches 0. So the highest one is bounded.
+inline void keep_one_bounded(std::vector<unsigned char>& free,
+                             const std::vector<double>& z,
+                             const std::vector<double>& d) {
+  std::size_t highest = 0;
+  for (std::size_t i = 0; i < free.size(); ++i) {
+    if (!free[i]) return;
+    if (z[i] + d[i] > z[highest] + d[highest]) highest = i;
+  }
+  free[highest] = 0;
 }
 
-/// Minimises the quadratic model under the bounds a + da <= 0, b + db <= 0.
+/// Moves potentials between the free and the bounded set by the signs of the model's solution.
+inline void update_free_set(const OtState<double>& s, NewtonWorkspace& w) {
+  if (!s.row_equality) {
+    for (std::size_t i = 0; i < w.da.size(); ++i)
+      w.row_free[i] = w.row_free[i] ? s.a[i] + w.da[i] < 0 : w.r[i] - s.p[i] + w.ha[i] > 0;
+    keep_one_bounded(w.row_free, s.a, w.da);
+  }
+  if (!s.col_equality) {
+    for (std::size_t j = 0; j < w.db.size(); ++j)
+      w.col_free[j] = w.col_free[j] ? s.b[j] + w.db[j] < 0 : w.c[j] - s.q[j] + w.hb[j] > 0;
+    keep_one_bounded(w.col_free, s.b, w.db);
+  }
+}
+
+/// Minimises the quadratic model under the bounds a + da <= 0, b + db <= 0: solve on the free set, correct the set,
+/// until a set comes back (an unchanged one does at once).
 inline void newton_direction(const OtState<double>& s, NewtonWorkspace& w) {
-  const bool balanced = s.row_equality && s.col_equality;
   for (std::size_t i = 0; i < w.da.size(); ++i) w.row_free[i] = s.row_equality || s.a[i] < 0 || w.r[i] > s.p[i];
   for (std::size_t j = 0; j < w.db.size(); ++j) w.col_free[j] = s.col_equality || s.b[j] < 0 || w.c[j] > s.q[j];
-  if (balanced) w.col_free.back() = 0;
-  std::array<std::uint64_t, 30> seen;
-  for (std::size_t round = 0; round < seen.size(); ++round) {
-    seen[round] = free_set_hash(w);
+  std::fill(w.da.begin(), w.da.end(), 0.0);
+  std::fill(w.db.begin(), w.db.end(), 0.0);
+  if (!s.row_equality) keep_one_bounded(w.row_free, s.a, w.da);
+  if (!s.col_equality) keep_one_bounded(w.col_free, s.b, w.db);
+  if (s.row_equality && s.col_equality) w.col_free.back() = 0;
+  std::array<std::uint64_t, 30> seen{};
+  auto last = seen.begin();
+  for (bool repeated = false; !repeated && last != seen.end();) {
+    *last++ = free_set_hash(w);
     newton_solve(s, w);
     newton_product(s, w);
-    if (!update_free_set(s, w)) break;
-    const std::uint64_t now = free_set_hash(w);
-    if (std::find(seen.begin(), seen.begin() + std::ptrdiff_t(round) + 1, now) != seen.begin() + std::ptrdiff_t(round) + 1)
-      break;
+    update_free_set(s, w);
+    repeated = std::find(seen.begin(), last, free_set_hash(w)) != last;
   }
   if (!s.row_equality)
     for (std::size_t i = 0; i < w.da.size(); ++i) w.da[i] = std::min(w.da[i], -s.a[i]);
@@ -162,19 +173,20 @@ inline void newton_direction(const OtState<double>& s, NewtonWorkspace& w) {
     for (std::size_t j = 0; j < w.db.size(); ++j) w.db[j] = std::min(w.db[j], -s.b[j]);
 }
 
-/// One damped step: at most 20 units of eps, halved until the objective falls enough.
+/// One damped step: no entry of the log plan moves by more than 20; halved until the objective falls enough.
 inline void newton_step(OtState<double>& s, NewtonWorkspace& w) {
   newton_direction(s, w);
-  double largest = std::abs(w.dt), slope = w.dt * (w.total - s.mass);
-  for (std::size_t i = 0; i < w.da.size(); ++i)
-    largest = std::max(largest, std::abs(w.da[i])), slope += w.da[i] * (w.r[i] - s.p[i]);
-  for (std::size_t j = 0; j < w.db.size(); ++j)
-    largest = std::max(largest, std::abs(w.db[j])), slope += w.db[j] * (w.c[j] - s.q[j]);
-  if (!(largest > 0) || !math::is_finite(largest)) return;
-  double h = std::min(1.0, 20 / largest);
+  double slope = w.dt * (w.total - s.mass);
+  for (std::size_t i = 0; i < w.da.size(); ++i) slope += w.da[i] * (w.r[i] - s.p[i]);
+  for (std::size_t j = 0; j < w.db.size(); ++j) slope += w.db[j] * (w.c[j] - s.q[j]);
+  const auto [low_a, high_a] = std::minmax_element(w.da.begin(), w.da.end());
+  const auto [low_b, high_b] = std::minmax_element(w.db.begin(), w.db.end());
+  const double largest = std::max(std::abs(*high_a + *high_b + w.dt), std::abs(*low_a + *low_b + w.dt));
+  if (!math::is_finite(largest)) return;
+  double h = largest > 20 ? 20 / largest : 1;
   const double before = newton_objective(s, w, 0);
   for (int halving = 0; halving < 60; ++halving, h /= 2) {
-    if (newton_objective(s, w, h) > before + 1e-4 * h * slope + 4e-16 * std::abs(before)) continue;
+    if (!(newton_objective(s, w, h) <= before + 1e-4 * h * slope + 4e-16 * std::abs(before))) continue;
     for (std::size_t i = 0; i < w.da.size(); ++i) s.a[i] += h * w.da[i];
     for (std::size_t j = 0; j < w.db.size(); ++j) s.b[j] += h * w.db[j];
     s.t += h * w.dt;

@@ -79,16 +79,27 @@ void ot_scale_epsilon(OtState<T>& s, const OtReduction& reduced, double epsilon,
   }
 }
 
-inline constexpr double ot_stage_tolerance = 1e-2;
-
-/// Sweeps at every epsilon under one common limit.
+/// Residual / mass at which a larger epsilon is done: fine enough to see the mass that stays behind, or potentials
+/// drift.
 template <class T>
-SweepOutcome water_filling_path(OtState<T>& s, const OtReduction& reduced, double epsilon, double tolerance,
-                                Index max_sweeps) {
+double ot_stage_tolerance(const OtState<T>& s, double tolerance) {
+  double sum_p = 0, sum_q = 0;
+  for (const T v : s.p) sum_p += double(v);
+  for (const T v : s.q) sum_q += double(v);
+  const double left = s.has_lambda() ? std::min(sum_p, sum_q) / double(s.mass) - 1 : 1;
+  return std::max(tolerance, std::min(1e-2, left / 4));
+}
+
+/// Sweeps at every epsilon under one common limit; each epsilon before the last gets a small share of it.
+template <class T>
+SweepOutcome water_filling_path(
+    OtState<T>& s, const OtReduction& reduced, double epsilon, double tolerance, Index max_sweeps) {
   SweepOutcome out;
+  const double stage_tolerance = ot_stage_tolerance(s, tolerance);
   ot_scale_epsilon(s, reduced, epsilon, [&](bool last) {
-    const double wanted = last ? tolerance : ot_stage_tolerance;
-    for (out.converged = false; !out.converged && out.sweeps < max_sweeps;) {
+    const double wanted = last ? tolerance : stage_tolerance;
+    const Index limit = last ? max_sweeps : out.sweeps + max_sweeps / 32;
+    for (out.converged = false; !out.converged && out.sweeps < limit;) {
       water_filling_sweep(s);
       ++out.sweeps;
       row_pass(s);
@@ -103,8 +114,9 @@ inline NewtonOutcome newton_path(OtState<double>& s, const OtReduction& reduced,
   NewtonWorkspace workspace;
   workspace.resize(s.n, s.m);
   NewtonOutcome out;
+  const double stage_tolerance = ot_stage_tolerance(s, tolerance);
   ot_scale_epsilon(s, reduced, epsilon, [&](bool last) {
-    const NewtonOutcome stage = newton_stage(s, workspace, last ? tolerance : ot_stage_tolerance);
+    const NewtonOutcome stage = newton_stage(s, workspace, last ? tolerance : stage_tolerance);
     out = {stage.residual, out.steps + stage.steps, out.sweeps + stage.sweeps, stage.converged};
   });
   return out;
@@ -199,7 +211,8 @@ inline void ot_check_options(const OtOptions& options) {
                        "partial_ot: only the dykstra solver keeps a history of sweeps; set solver = dykstra");
   require<ConfigError>(options.precision == OtPrecision::f64 || options.solver != OtSolver::newton,
                        "partial_ot: Newton works in f64 alone; set solver to water_filling or dykstra for f32 sweeps");
-  require<ConfigError>(options.max_sweeps >= 0, "partial_ot: max_sweeps is ", options.max_sweeps, "; expected 0 or more");
+  require<ConfigError>(options.max_sweeps >= 0, "partial_ot: max_sweeps is ", options.max_sweeps,
+                       "; expected 0 or more");
 }
 
 }  // namespace detail
@@ -222,17 +235,19 @@ inline std::vector<OtResult> solve_partial_ot(std::span<const OtProblem> problem
   checked.reserve(problems.size());
   for (const OtProblem& problem : problems) checked.push_back(detail::ot_checked(problem));
   std::vector<OtResult> results(problems.size());
-  parallel_for(Index(problems.size()), [&](Index k) {
-    results[std::size_t(k)] = detail::ot_solve_checked(checked[std::size_t(k)], options);
-  });
+  parallel_for(Index(problems.size()),
+               [&](Index k) { results[std::size_t(k)] = detail::ot_solve_checked(checked[std::size_t(k)], options); });
   return results;
 }
 
 /// cost [N, n, m] as N problems; p [n], q [m] or undefined are shared, mass and epsilon are one value or N.
-inline std::vector<OtProblem> ot_problems(const Tensor<double>& cost, std::span<const double> mass,
-                                          std::span<const double> epsilon, const Tensor<double>& p = {},
+inline std::vector<OtProblem> ot_problems(const Tensor<double>& cost,
+                                          std::span<const double> mass,
+                                          std::span<const double> epsilon,
+                                          const Tensor<double>& p = {},
                                           const Tensor<double>& q = {}) {
-  ot_require(cost.rank() == 3, "invalid_shape", "ot_problems: the costs have shape ", cost.shape(), ", expected [N, n, m]");
+  ot_require(cost.rank() == 3, "invalid_shape", "ot_problems: the costs have shape ", cost.shape(),
+             ", expected [N, n, m]");
   const Index count = cost.shape()[0];
   const auto check = [count](const char* name, std::span<const double> values) {
     ot_require(values.size() == 1 || Index(values.size()) == count, "invalid_shape", "ot_problems: ", values.size(),
@@ -242,7 +257,10 @@ inline std::vector<OtProblem> ot_problems(const Tensor<double>& cost, std::span<
   check("epsilon", epsilon);
   std::vector<OtProblem> problems;
   for (Index k = 0; k < count; ++k)
-    problems.push_back({.cost = cost[k], .p = p, .q = q, .mass = mass[mass.size() == 1 ? 0 : std::size_t(k)],
+    problems.push_back({.cost = cost[k],
+                        .p = p,
+                        .q = q,
+                        .mass = mass[mass.size() == 1 ? 0 : std::size_t(k)],
                         .epsilon = epsilon[epsilon.size() == 1 ? 0 : std::size_t(k)]});
   return problems;
 }

@@ -34,11 +34,11 @@ void ot_require(bool ok, const char* category, const Parts&... parts) {
 
 /// One problem. Tensors on any device; the solver works on copies in host memory.
 struct OtProblem {
-  Tensor<double> cost;     ///< [n, m]
-  Tensor<double> p = {};   ///< [n] >= 0, what each row may send; undefined = 1/n each
-  Tensor<double> q = {};   ///< [m] >= 0, what each column may receive; undefined = 1/m each
-  double mass = 0.95;      ///< what is transported in all: 0 < mass <= min(sum p, sum q)
-  double epsilon = 0.05;   ///< entropy weight, in the unit of the cost
+  Tensor<double> cost;    ///< [n, m]
+  Tensor<double> p = {};  ///< [n] >= 0, what each row may send; undefined = 1/n each
+  Tensor<double> q = {};  ///< [m] >= 0, what each column may receive; undefined = 1/m each
+  double mass = 0.95;     ///< what is transported in all: 0 < mass <= min(sum p, sum q)
+  double epsilon = 0.05;  ///< entropy weight, in the unit of the cost
 };
 
 enum class OtSolver {
@@ -53,8 +53,8 @@ enum class OtPrecision { f64, f32 };
 struct OtOptions {
   OtSolver solver = OtSolver::newton;
   OtPrecision precision = OtPrecision::f64;
-  double tolerance = 0;       ///< residual / mass at which a problem is solved; 0: 1e-12 in f64, 1e-5 in f32; < 0: never
-  Index max_sweeps = 0;       ///< 0: 1000 for dykstra, 5000 for water_filling
+  double tolerance = 0;  ///< residual / mass at which a problem is solved; 0: 1e-12 in f64, 1e-5 in f32; < 0: never
+  Index max_sweeps = 0;  ///< 0: 1000 for dykstra, 5000 for water_filling
   Index newton_limit = 1024;  ///< the largest max(n, m) that Newton is used for
   bool keep_history = false;  ///< dykstra: keep every sweep, for the unrolled gradient
 };
@@ -74,13 +74,13 @@ struct OtResult {
   Tensor<double> f, g;      ///< [n], [m]; -infinity where the weight is zero; max f = 0 if every row is full (g alike)
   double lambda = 0;
   double mass = 0, epsilon = 0;
-  double residual = 0;   ///< what the optimality conditions are violated by, in all
+  double residual = 0;  ///< what the optimality conditions are violated by, in all
   bool converged = false;
   Index iterations = 0;  ///< Newton steps, or sweeps for the other solvers
   Index sweeps = 0;
   bool row_equality = false, col_equality = false;  ///< mass = sum p, mass = sum q
-  Index active_rows = 0, active_cols = 0;           ///< constraints that hold with f_i < 0, g_j < 0; all on an equality side
-  OtSolver solver = OtSolver::newton;               ///< that was used
+  Index active_rows = 0, active_cols = 0;  ///< constraints that hold with f_i < 0, g_j < 0; all on an equality side
+  OtSolver solver = OtSolver::newton;      ///< that was used
   std::shared_ptr<const OtHistory> history;
 
   Tensor<double> plan() const {
@@ -154,24 +154,6 @@ inline OtProblem ot_checked(const OtProblem& given) {
 
 /// The regime rule of the whole library: is the mass all that this side has?
 inline bool ot_is_equality(double mass, double total) { return std::abs(mass - total) <= 1e-9 * total; }
-
-/// A target W [n, m] >= 0 with a positive sum that avoids the pairs that no plan can reach.
-inline void ot_check_target(const OtProblem& problem, const Tensor<double>& target) {
-  ot_require(target.shape() == problem.cost.shape(), "invalid_shape", "ot_loss: target ", target.shape(),
-             " for a cost ", problem.cost.shape());
-  ot_require_finite("ot_loss: target", target);
-  const Index n = target.shape()[0], m = target.shape()[1];
-  double total = 0;
-  for (Index i = 0; i < n; ++i)
-    for (Index j = 0; j < m; ++j) {
-      const double w = target.data()[i * m + j];
-      ot_require(w >= 0, "invalid_target", "ot_loss: target[", i, ", ", j, "] = ", w, " is negative");
-      ot_require(!(w > 0) || (problem.p.data()[i] > 0 && problem.q.data()[j] > 0), "infinite_loss", "ot_loss: target[",
-                 i, ", ", j, "] = ", w, " where a weight is zero: the plan is zero there and the loss infinite");
-      total += w;
-    }
-  ot_require(total > 0, "invalid_target", "ot_loss: the target sums to 0; at least one entry must be positive");
-}
 
 }  // namespace detail
 

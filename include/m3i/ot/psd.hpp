@@ -21,8 +21,11 @@ struct PsdProjection {
 namespace detail {
 
 /// out = base + sum_k weight_k v_k v_k^T over rows [begin, end) of `vectors` [d, d], exactly symmetric.
-inline Tensor<double> add_outer_products(const Tensor<double>& base, const Tensor<double>& vectors,
-                                         const std::vector<double>& weight, Index begin, Index end) {
+inline Tensor<double> add_outer_products(const Tensor<double>& base,
+                                         const Tensor<double>& vectors,
+                                         const std::vector<double>& weight,
+                                         Index begin,
+                                         Index end) {
   const Index d = base.shape()[0];
   Tensor<double> out = base.clone(), scaled = vectors.slice(begin, end).clone();
   for (Index k = 0; k < scaled.size(); ++k) scaled.data()[k] *= weight[std::size_t(begin + k / d)];
@@ -95,8 +98,9 @@ PsdProjection project_metric(const Tensor<T>& metric, Metric kind, const MetricP
     const Index d = host.shape()[-1];
     double trace = 0;
     for (Index i = 0; i < host.size(); ++i)
-      trace += kind == Metric::factor ? host.data()[i] * host.data()[i]
-               : kind == Metric::diagonal || i % (d + 1) == 0 ? host.data()[i] : 0;
+      trace += kind == Metric::factor                         ? host.data()[i] * host.data()[i]
+               : kind == Metric::diagonal || i % (d + 1) == 0 ? host.data()[i]
+                                                              : 0;
     const double scale = trace > 0 ? double(d) / trace : 1;
     for (double& v : host.span()) v *= kind == Metric::factor ? std::sqrt(scale) : scale;
   }

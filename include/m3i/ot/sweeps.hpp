@@ -21,8 +21,8 @@ struct OtState {
   bool row_equality = false, col_equality = false;
   T mass = 1, log_mass = 0, t = 0;
   std::vector<T> kernel, p, q, log_p, log_q, a, b;
-  std::vector<T> row_lse, col_lse;           ///< LSE_j(L_ij + b_j), LSE_i(L_ij + a_i)
-  std::vector<T> top, tau, tail;             ///< scratch, max(n, m)
+  std::vector<T> row_lse, col_lse;  ///< LSE_j(L_ij + b_j), LSE_i(L_ij + a_i)
+  std::vector<T> top, tau, tail;    ///< scratch, max(n, m)
   std::vector<Index> order;
 
   /// Is lambda a variable, and not fixed by an equality side?
@@ -160,7 +160,8 @@ template <class T>
 double residual_from_log_sums(OtState<T>& s, bool signed_potentials) {
   T* sums = s.tau.data();
   double mass = 0;
-  for (Index i = 0; i < s.n; ++i) mass += double(sums[i] = math::exp(s.a[std::size_t(i)] + s.row_lse[std::size_t(i)] + s.t));
+  for (Index i = 0; i < s.n; ++i)
+    mass += double(sums[i] = math::exp(s.a[std::size_t(i)] + s.row_lse[std::size_t(i)] + s.t));
   double total = side_residual(s.n, sums, s.p.data(), s.a.data(), s.row_equality && !signed_potentials);
   for (Index j = 0; j < s.m; ++j) sums[j] = math::exp(s.b[std::size_t(j)] + s.col_lse[std::size_t(j)] + s.t);
   total += side_residual(s.m, sums, s.q.data(), s.b.data(), s.col_equality && !signed_potentials);

@@ -75,13 +75,13 @@ inline void unroll_rows(const OtHistory& h, Index sweep, const double* b_before,
 
 }  // namespace detail
 
-/// d/dcost of -sum W log plan, differentiating each sweep of a solve with solver = dykstra and keep_history. Exact for the
-/// truncated computation. Cost: 4 n m exponentials a sweep; memory: 2 (n + m) numbers a sweep, kept by the solve.
+/// d/dcost of -sum W log plan, differentiating each sweep of a solve with solver = dykstra and keep_history. Exact for
+/// the truncated computation. Cost: 4 n m exponentials a sweep; memory: 2 (n + m) numbers a sweep, kept by the solve.
 inline Tensor<double> ot_unrolled_gradient(const OtResult& result, const Tensor<double>& target) {
   require<ConfigError>(result.history != nullptr,
                        "ot_unrolled_gradient: the solve kept no history; set solver = dykstra and keep_history = true");
-  ot_require(target.shape() == result.log_plan.shape(), "invalid_shape", "ot_unrolled_gradient: target ", target.shape(),
-             " for a plan ", result.log_plan.shape());
+  ot_require(target.shape() == result.log_plan.shape(), "invalid_shape", "ot_unrolled_gradient: target ",
+             target.shape(), " for a plan ", result.log_plan.shape());
   const OtHistory& h = *result.history;
   const Index n = h.rows, m = h.cols, columns = target.shape()[1];
   detail::UnrolledState u;
