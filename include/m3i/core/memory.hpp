@@ -41,7 +41,8 @@ inline void* system_allocate(std::size_t bytes, [[maybe_unused]] Device device) 
   }
 #endif
   constexpr std::size_t huge = std::size_t(2) << 20;
-  void* block = std::aligned_alloc(bytes >= 4 * huge ? huge : 64, bytes);
+  const std::size_t alignment = bytes >= 4 * huge ? huge : 64;
+  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);  // C wants a multiple
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   if (block && bytes >= 4 * huge) madvise(block, bytes, MADV_HUGEPAGE);
 #endif
