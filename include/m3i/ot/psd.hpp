@@ -33,7 +33,9 @@ inline Tensor<double> add_outer_products(const Tensor<double>& base,
   return symmetric_part(out);
 }
 
-inline PsdProjection project_symmetric(Tensor<double>& m, double floor) {
+/// A template only so that programs that do not project do not compile Eigen's solvers; Real is double.
+template <class Real>
+PsdProjection project_symmetric(Tensor<Real>& m, Real floor) {
   const Index d = m.shape()[0];
   m = symmetric_part(m);
   Tensor<double> shifted = m.clone();
