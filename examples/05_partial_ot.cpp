@@ -38,7 +38,6 @@ int main() {
   // [plan]
   show_plan("mass 1 (balanced)", all);
   show_plan("mass 0.8 (partial)", part);
-
   // [align]
   Random random(3);
   const Index batch = 8, width = 16;

@@ -70,6 +70,21 @@ TEST_CASE("docs: nothing saturated means a joint softmax", "[docs]") {
   CHECK(r.plan().data()[7] == Approx(expected).epsilon(1e-9));
 }
 
+TEST_CASE("docs: a wrong pair is pulled together with full force, whatever the mass", "[docs]") {
+  // [full_pull]
+  const double rows[] = {0.1, 0.9, 0.9, 0.9,  //
+                         0.9, 0.1, 0.9, 0.9,  //
+                         0.9, 0.9, 0.9, 0.1,  // captions 2 and 3 are exchanged
+                         0.9, 0.9, 0.1, 0.9};
+  const auto target = Tensor<double>::from({.25, 0, 0, 0, 0, .25, 0, 0, 0, 0, .25, 0, 0, 0, 0, .25}, {4, 4});
+  for (const double mass : {0.5, 0.8, 0.95, 1.0}) {
+    const OtResult r = solve_partial_ot({.cost = Tensor<double>::from(rows, {4, 4}), .mass = mass, .epsilon = 0.05});
+    const double pull = ot_implicit_gradient(r, target).data()[10];  // of the cost of volume 2 and its wrong caption
+    CHECK(pull == Approx(1 / (4 * 0.05)).epsilon(1e-3));             // 1 / (b epsilon)
+  }
+  // [full_pull]
+}
+
 TEST_CASE("docs: the projection and wrong input", "[docs]") {
   // [project]
   const auto metric = Tensor<double>::from({1, 2, 2, 1}, {2, 2});  // eigenvalues 3 and -1
