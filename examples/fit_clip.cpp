@@ -6,7 +6,9 @@
 #include <CLI/CLI.hpp>
 
 #include "m3i/data.hpp"
+#include "m3i/metrics.hpp"
 #include "m3i/models.hpp"
+#include "m3i/text.hpp"
 #include "m3i/train.hpp"
 
 namespace {

@@ -208,8 +208,7 @@ int run(const std::string& path, const std::string& out, const std::string& towe
   });
   draw_curves(training.log_path(), out);
   if (code != 0) return code;
-  write_safetensors(out + "/model.safetensors", state_arrays<T>(model),
-                    {{"format", "pt"}, {"m3i.kind", "pretrained"}, {"m3i.config", config_text(config)}, {"m3i.tower_width", text(features.width())}});
+  write_model<T>(out + "/model.safetensors", model, {"pretrained", config, {}, {}, {{"tower_width", text(features.width())}}});
   std::printf("pretrain: wrote %s/model.safetensors, loss.svg, log.jsonl\n", out.c_str());
   return 0;
 }

@@ -106,21 +106,20 @@ class TrainingRun {
     for (Index i = first_; i < total_; ++i) {
       OrderedJson record{{"step", i + 1}};
       waited_ = 0;
-      const double loss = step(i, record);
+      const double loss = loss_of(step, i, record);
       bad = std::isfinite(loss) ? 0 : bad + 1;
       record["data_wait"] = waited_;
       record["seconds"] = watch.lap();
       progress.add_wait(waited_);
       if (i % config_.run.log_every == 0 || i + 1 == total_ || bad > 0) log_->write(record);
-      if (bad >= config_.run.max_bad_steps)
+      const bool stop = interrupt.requested(), last = i + 1 == total_;
+      if (bad >= config_.run.max_bad_steps || (last && bad > 0))
         fail<NumericError>(name_, ": the loss was not finite in ", bad, " steps in a row (until step ", i + 1,
                            "); those steps were skipped and ", last_saved(), " is the last good state; lower the learning rate",
-                           " or set optimizer.clip_norm");
+                           " or set optimizer.clip_norm", record.contains("error") ? "; the last step said: " : "",
+                           record.value("error", ""));
       progress.update(i + 1, note(loss));
-      const bool stop = interrupt.requested(), last = i + 1 == total_;
-      if (stop || last || (i + 1) % config_.run.save_every == 0) {
-        if (bad == 0 || stop) save(i + 1);
-      }
+      if (bad == 0 && (stop || last || (i + 1) % config_.run.save_every == 0)) save(i + 1);
       if (stop && !last) {
         progress.say(text(name_, ": stopped after step ", i + 1, "; continue with --resume"));
         return interrupt.exit_code();
@@ -131,6 +130,16 @@ class TrainingRun {
   }
 
  private:
+  /// The loss of a step. One that stops because a value is not finite counts as a step with such a loss.
+  template <class Step>
+  static double loss_of(const Step& step, Index i, OrderedJson& record) {
+    try {
+      return step(i, record);
+    } catch (const NumericError& error) {
+      record["error"] = error.what();
+      return std::nan("");
+    }
+  }
   static std::string note(double loss) {
     char words[32];
     std::snprintf(words, sizeof words, "loss %.4f", loss);

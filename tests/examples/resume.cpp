@@ -1,0 +1,95 @@
+#include "programs.hpp"
+
+using namespace programs;
+
+namespace {
+
+/// Sixty steps, a checkpoint every ten.
+Arguments training(const std::string& out, const Arguments& more = {}) {
+  Arguments all{"--set", "pretrain.epochs=1000", "--set", "pretrain.max_steps=60", "--set", "run.save_every=10"};
+  all.insert(all.end(), more.begin(), more.end());
+  return with_tiny({World::get().triplets(), out, "--towers", World::get().towers()}, all);
+}
+
+long lines_of(const std::string& path) {
+  const std::string bytes = slurp(path);
+  return std::count(bytes.begin(), bytes.end(), '\n');
+}
+
+/// What the log says, without the times.
+std::string losses_of(const std::string& log) {
+  std::istringstream lines(slurp(log));
+  std::string out;
+  for (std::string line; std::getline(lines, line);) out += line.substr(0, line.find("\"data_wait\"")) + "\n";
+  return out;
+}
+
+const std::string& uninterrupted() {
+  static const Scratch folder;
+  static const std::string out = [] {
+    done("pretrain", training(folder / "whole"));
+    return folder / "whole";
+  }();
+  return out;
+}
+
+void check_same_end(const std::string& out) {
+  CHECK(slurp(out + "/model.safetensors") == slurp(uninterrupted() + "/model.safetensors"));
+  CHECK(losses_of(out + "/log.jsonl") == losses_of(uninterrupted() + "/log.jsonl"));
+}
+
+}  // namespace
+
+TEST_CASE("pretrain: killed at step 37 and resumed, it ends with the bits of an uninterrupted run", "[examples]") {
+  const Scratch folder;
+  const std::string out = folder / "killed";
+  {
+    Running run("pretrain", training(out));
+    Running::until([&] { return lines_of(out + "/log.jsonl") >= 37; });
+    run.send(SIGKILL);
+    CHECK(run.wait().code == 128 + SIGKILL);
+  }
+  CHECK_FALSE(fs::exists(out + "/model.safetensors"));
+  done("pretrain", training(out, {"--resume"}));
+  check_same_end(out);
+}
+
+TEST_CASE("pretrain: Ctrl-C saves and leaves with 130; --resume continues to the same bits", "[examples]") {
+  const Scratch folder;
+  const std::string out = folder / "stopped";
+  Running run("pretrain", training(out));
+  Running::until([&] { return lines_of(out + "/log.jsonl") >= 13; });
+  run.send(SIGINT);
+  const Answer answer = run.wait();
+  CHECK(answer.code == 130);
+  CHECK_THAT(answer.out + answer.errors, Catch::Contains("--resume"));
+  CHECK_FALSE(fs::exists(out + "/model.safetensors"));
+  done("pretrain", training(out, {"--resume"}));
+  check_same_end(out);
+}
+
+TEST_CASE("pretrain: a loss that is not finite stops it, and the last good checkpoint stays", "[examples]") {
+  const Scratch folder;
+  const std::string out = folder / "diverged";
+  const Answer good = done("pretrain", training(out, {"--set", "pretrain.max_steps=10"}));
+  const std::string kept = out + "/checkpoints/step-000000000010.safetensors", before = slurp(kept);
+  REQUIRE_FALSE(before.empty());
+  refuses("pretrain", training(out, {"--resume", "--set", "pretrain.optimizer.learning_rate=1e30", "--set", "run.max_bad_steps=3"}),
+          {"not finite", "step-000000000010.safetensors", "learning rate"});
+  CHECK(slurp(kept) == before);
+}
+
+TEST_CASE("pretrain: a disk that fills up ends it with a message, and the last whole checkpoint stays", "[examples]") {
+  const Scratch folder;
+  const std::string out = folder / "full";
+  done("pretrain", training(out, {"--set", "pretrain.max_steps=10"}));
+  const std::string kept = out + "/checkpoints/step-000000000010.safetensors", before = slurp(kept);
+  Running run("pretrain", training(out, {"--resume"}), rlim_t(before.size() / 2));
+  const Answer answer = run.wait();
+  INFO(answer.errors);
+  CHECK(answer.code == 2);
+  CHECK_THAT(answer.errors, Catch::Contains("step-000000000020.safetensors") && Catch::Contains("unchanged"));
+  CHECK(slurp(kept) == before);
+  done("pretrain", training(out, {"--resume"}));
+  check_same_end(out);
+}
