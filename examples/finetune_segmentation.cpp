@@ -133,7 +133,7 @@ int run(const Request& request, const MethodConfig& config) {
   metrics["run"] = {{"seed", config.run.seed}, {"pretrained", request.pretrained}, {"train_images", cohort.train.size()},
                     {"validation_images", cohort.validation.size()}, {"steps", plan.steps}, {"model_step", best.step()},
                     {"validation_dice", best.score().value_or(std::nan(""))}};
-  write_json(out + "/metrics.json", metrics);
+  write_metrics(out + "/metrics.json", metrics);
   std::printf("%s%s\n%s\nfinetune_segmentation: wrote %s/model.safetensors, metrics.json, split.json, loss.svg, overlays/, log.jsonl\n",
               table_text(scores_table(scores)).c_str(), scores.dice_text().c_str(), scores.hd95_text().c_str(), out.c_str());
   return 0;

@@ -16,6 +16,7 @@
 #include "m3i/train/loop.hpp"
 #include "m3i/train/markup.hpp"
 #include "m3i/train/method_config.hpp"
+#include "m3i/train/metrics_file.hpp"
 #include "m3i/train/model_file.hpp"
 #include "m3i/train/optimizer_config.hpp"
 #include "m3i/train/pictures.hpp"
