@@ -56,41 +56,30 @@ inline auto enum_names(LongCaptions) { return std::array{"error", "truncate", "m
 enum class Plane { coronal, sagittal, axial };
 inline auto enum_names(Plane) { return std::array{"coronal", "sagittal", "axial"}; }
 
-enum class Preprocessing { resize, sliding_window };
-inline auto enum_names(Preprocessing) { return std::array{"resize", "sliding_window"}; }
-
 }  // namespace choice
 
 /// How a NIfTI file becomes the network's input, how slices are drawn, how subjects are split.
 struct DataConfig {
-  choice::Preprocessing preprocessing = choice::Preprocessing::resize;
   double spacing_mm = 1;
   double low_percentile = 0, high_percentile = 100;
-  double window_overlap = 0.5;
   std::vector<choice::Plane> planes{choice::Plane::coronal, choice::Plane::sagittal, choice::Plane::axial};
   Index slices_per_volume = 1;
   double min_foreground = 0.1;
-  std::string prompt = "Describe the image in fewer than 100 words";
   std::array<double, 3> split{7, 1, 2};
   Index workers = 2;
 
   template <class Self, class Field>
   static void fields(Self& self, Field&& field) {
-    field("preprocessing", self.preprocessing,
-          "pad to a cube and scale to image_size, or crop windows of image_size (4.2, table 6g)");
     field("spacing_mm", self.spacing_mm, "isotropic voxel size before padding, mm (4.2)", above(0));
     field("low_percentile", self.low_percentile,
           "intensity percentile that becomes 0 (4.2 says [0, 1]; ours: the minimum)", from_below(0, 100));
     field("high_percentile", self.high_percentile, "intensity percentile that becomes 1 (ours: the maximum)",
           above_upto(0, 100));
-    field("window_overlap", self.window_overlap, "overlap of neighbouring windows in sliding_window (ours)",
-          from_below(0, 1));
     field("planes", self.planes, "planes that slices are drawn from (3.1)");
     field("slices_per_volume", self.slices_per_volume, "slices drawn from each volume (3.1; table 6f: 1, 3, 5)",
           at_least(1));
     field("min_foreground", self.min_foreground, "a slice with a smaller fraction of foreground is drawn again (ours)",
           from_below(0, 1));
-    field("prompt", self.prompt, "what a multimodal model is asked for each slice (3.1)");
     field("split", self.split, "subjects for training : validation : test (4.2)", at_least(0));
     field("workers", self.workers, "threads that read and preprocess volumes", between(1, 256));
   }

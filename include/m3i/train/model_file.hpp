@@ -129,7 +129,7 @@ inline std::vector<std::string> compare_model(const ModelFile& model, const Meth
   for (const std::string& line : config_difference(model.info.config, config)) {
     if (line.rfind("network.", 0) == 0 && line.rfind("network.drop_path", 0) != 0 && line.rfind("network.checkpointing", 0) != 0)
       network += "\n  " + line;
-    for (const char* key : {"data.spacing_mm", "data.low_percentile", "data.high_percentile", "data.preprocessing"})
+    for (const char* key : {"data.spacing_mm", "data.low_percentile", "data.high_percentile"})
       if (line.rfind(key, 0) == 0) preprocessing.push_back(line);
   }
   require<ConfigError>(network.empty(), model.path(), ": is another network than the configured one (file against configuration):",
