@@ -6,7 +6,6 @@
 #include "m3i/kernels/block.hpp"
 #include "m3i/kernels/conv3d.hpp"
 #include "m3i/kernels/conv3d_direct.hpp"
-#include "m3i/kernels/conv3d_host.hpp"
 #include "m3i/kernels/conv3d_unfold.hpp"
 #include "m3i/kernels/for_columns.hpp"
 #include "m3i/kernels/for_each.hpp"
