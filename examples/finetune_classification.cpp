@@ -79,14 +79,6 @@ void draw_curves(const std::string& log, const std::vector<ClassifiedCase>& case
   write_file(out + "/roc.svg", line_chart(curve));
 }
 
-std::string figure(const OrderedJson& metrics, const char* key) {
-  const auto value = [](const OrderedJson& v) { return fixed_text(v.get<double>(), 3); };
-  const std::string interval = text(key, "_interval"), error = text(key, "_error");
-  if (metrics.at(key).is_null()) return "undefined (" + metrics.at(error).get<std::string>() + ")";
-  if (!metrics.contains(interval)) return value(metrics.at(key)) + " (no interval: " + metrics.at(error).get<std::string>() + ")";
-  return value(metrics.at(key)) + " [" + value(metrics.at(interval)[0]) + ", " + value(metrics.at(interval)[1]) + "]";
-}
-
 int run(const Request& request, const MethodConfig& config) {
   const ClassificationConfig& c = config.classification;
   const std::string& out = request.out;
@@ -146,7 +138,7 @@ int run(const Request& request, const MethodConfig& config) {
                     {"validation_loss", -best.score().value_or(std::nan(""))}};
   write_metrics(out + "/metrics.json", metrics);
   std::printf("finetune_classification: %zu test images, 95 %% bootstrap intervals\n  accuracy %s\n  AUC      %s\n", cases.size(),
-              figure(metrics, "accuracy").c_str(), figure(metrics, "auc").c_str());
+              metric_text(metrics, "accuracy").c_str(), metric_text(metrics, "auc").c_str());
   std::printf("finetune_classification: wrote %s/model.safetensors, metrics.json, split.json, loss.svg, log.jsonl\n", out.c_str());
   return 0;
 }

@@ -9,6 +9,7 @@
 #include "m3i/metrics/classification.hpp"
 #include "m3i/ops/softmax.hpp"
 #include "m3i/train/finetune.hpp"
+#include "m3i/train/markup.hpp"
 #include "m3i/train/volumes.hpp"
 
 namespace m3i {
@@ -107,6 +108,15 @@ inline OrderedJson classification_metrics(const std::vector<ClassifiedCase>& cas
   out["confusion"] = confusion;
   out["cases"] = list;
   return out;
+}
+
+/// A metric with its interval, or the reason why there is none: "0.830 [0.610, 1.000]".
+inline std::string metric_text(const OrderedJson& metrics, const std::string& key) {
+  const auto value = [](const OrderedJson& v) { return fixed_text(v.get<double>(), 3); };
+  const std::string interval = text(key, "_interval"), error = text(key, "_error");
+  if (metrics.at(key).is_null()) return "undefined (" + metrics.at(error).get<std::string>() + ")";
+  if (!metrics.contains(interval)) return value(metrics.at(key)) + " (no interval: " + metrics.at(error).get<std::string>() + ")";
+  return value(metrics.at(key)) + " [" + value(metrics.at(interval)[0]) + ", " + value(metrics.at(interval)[1]) + "]";
 }
 
 /// Names of classes 0 .. count - 1, made up where the data set has none.
