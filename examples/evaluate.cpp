@@ -105,19 +105,22 @@ struct FilePair {
   std::string name, prediction, labels;
 };
 
-/// Pairs X with X, or with X_label, X_seg, ...; a single file on each side is a pair whatever its name. Every prediction
-/// must have labels; labels without a prediction are counted, because they would make a mean look better.
+/// Pairs X with X, else with X_label, X_seg, ...; X_0000 (a channel of nnU-Net) also with X. A single file on each side is
+/// a pair whatever its name. Every prediction must have labels; labels without a prediction are counted, because a mean
+/// without them may look better.
 std::vector<FilePair> pair_files(const Request& request) {
   const auto predictions = files_by_name(request.predictions), labels = files_by_name(request.labels);
   if (predictions.size() == 1 && labels.size() == 1) return {{predictions.begin()->first, predictions.begin()->second, labels.begin()->second}};
   std::vector<FilePair> pairs;
   std::string missing;
   for (const auto& [name, file] : predictions) {
-    const auto fits = [&, start = name](const auto& item) {
+    auto at = labels.find(name);
+    const auto is_target = [&, start = name](const auto& item) {
       const auto words = detail::name_words(item.first.substr(std::min(start.size(), item.first.size())));
-      return item.first == start || (item.first.rfind(start, 0) == 0 && words.size() == 2 && words[0].empty() && detail::is_target_word(words[1]));
+      return item.first.rfind(start, 0) == 0 && words.size() == 2 && words[0].empty() && detail::is_target_word(words[1]);
     };
-    const auto at = std::find_if(labels.begin(), labels.end(), fits);
+    if (at == labels.end()) at = std::find_if(labels.begin(), labels.end(), is_target);
+    if (at == labels.end()) at = labels.find(detail::without_channel(name));
     if (at == labels.end()) missing += "\n  " + file;
     else pairs.push_back({name, file, at->second});
   }

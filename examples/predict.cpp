@@ -43,7 +43,7 @@ std::vector<std::string> label_paths(const Request& request, const std::vector<s
   std::vector<std::string> paths;
   std::map<std::string, std::string> taken;
   for (const std::string& image : images) {
-    const std::string name = detail::without_channel(detail::nifti_stem(image)) + ".nii.gz";
+    const std::string name = detail::nifti_stem(image) + ".nii.gz";
     const auto [at, fresh] = taken.emplace(name, image);
     require<FileError>(fresh, image, ": has the same name as ", at->second, ", so that one result would replace the other; ",
                        "predict their folders one by one");
