@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,8 @@ Tensor<T> wave(const Shape& shape, int which = 0, Device device = Device::cpu())
   return Tensor<T>::from(values, shape, device);
 }
 
-/// Largest |a - b| relative to the largest |b| (or to 1e-12).
+/// Largest |a - b| relative to the largest |b| (or to 1e-12). Infinite where one is NaN, or infinite, and the other is
+/// not.
 template <class A, class B>
 double relative_difference(const Tensor<A>& a, const Tensor<B>& b) {
   require(a.shape() == b.shape(), "compare: ", a.shape(), " against ", b.shape());
@@ -32,7 +34,8 @@ double relative_difference(const Tensor<A>& a, const Tensor<B>& b) {
   double worst = 0, scale = 1e-12;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double p = double(accumulate_t<A>(x[i])), q = double(accumulate_t<B>(y[i]));
-    if (!(std::abs(p - q) <= worst)) worst = std::isnan(p) && std::isnan(q) ? worst : std::abs(p - q);
+    if (std::isfinite(p) && std::isfinite(q)) worst = std::max(worst, std::abs(p - q));
+    else if (p != q && !(std::isnan(p) && std::isnan(q))) return std::numeric_limits<double>::infinity();
     if (std::isfinite(q)) scale = std::max(scale, std::abs(q));
   }
   return worst / scale;

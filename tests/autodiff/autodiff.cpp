@@ -20,6 +20,12 @@ struct NanSlope {
   template <class A> M3I_HD A value(A x) const { return x; }
   template <class A> M3I_HD A slope(A) const { return std::numeric_limits<A>::quiet_NaN(); }
 };
+/// The right slope, but for one element in the middle.
+struct NanOnce {
+  static constexpr const char* name = "nan_once";
+  template <class A> M3I_HD A value(A x) const { return x; }
+  template <class A> M3I_HD A slope(A x) const { return x == A(0.5) ? std::numeric_limits<A>::quiet_NaN() : A(1); }
+};
 }  // namespace
 
 TEST_CASE("gradcheck catches a deliberately wrong gradient", "[autodiff]") {
@@ -34,6 +40,20 @@ TEST_CASE("gradcheck catches a gradient that is forgotten or not a number", "[au
   const auto x = testing::wave<double>({4});
   CHECK(gradcheck([](const auto& v) { return v[0] + detach(square(v[0])); }, {x}).worst > 0.1);
   CHECK_FALSE(gradcheck([](const auto& v) { return pointwise<NanSlope>(v[0]); }, {x}).worst < 1e-6);
+}
+
+TEST_CASE("one element that is not a number fails every check, wherever it stands", "[autodiff]") {
+  for (std::size_t bad = 0; bad < 4; ++bad) {
+    std::vector<float> values{0.1f, 0.2f, 0.3f, 0.4f};
+    const auto good = Tensor<float>::from(values, {4});
+    values[bad] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(testing::relative_difference(Tensor<float>::from(values, {4}), good) > 1);
+    CHECK(testing::relative_difference(good, Tensor<float>::from(values, {4})) > 1);
+    values[bad] = 0.5f;
+    const auto report = testing::check_inputs([](const auto& v) { return pointwise<NanOnce>(v[0]); },
+                                              {{Tensor<float>::from(values, {4})}, {good}});
+    CHECK(report.gradient > 1);
+  }
 }
 
 TEST_CASE("a value used twice collects both gradients", "[autodiff]") {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -85,8 +86,10 @@ GradReport gradcheck(const F& f, const std::vector<Tensor<double>>& inputs, cons
       x[i] = centre;
       const double numeric = (above - below) / ((centre + h) - (centre - h));
       const double scale = std::max({std::abs(analytic[i]), std::abs(numeric), 0.01 * largest, 1e-9});
-      const double error = std::abs(analytic[i] - numeric) / scale;
-      if (!(error <= report.worst)) report = {error, int(k), e, analytic[i], numeric};  // catches NaN too
+      const double difference = std::abs(analytic[i] - numeric) / scale;
+      // Infinite, not NaN: a comparison with NaN is false, and the next element would take its place.
+      const double error = std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference;
+      if (error > report.worst) report = {error, int(k), e, analytic[i], numeric};
     }
   }
   return report;
