@@ -78,6 +78,22 @@ TEST_CASE("parallel: an exception reaches the caller and the pool stays usable",
   }
 }
 
+TEST_CASE("parallel: the number of threads may change while other threads of the program use the pool", "[core]") {
+  const KeepThreads keep;
+  const double expected = chunked_sum(20000);
+  std::vector<double> results(2);
+  std::vector<std::thread> loaders;
+  for (auto& result : results)
+    loaders.emplace_back([&result] {
+      for (int i = 0; i < 50; ++i) result = chunked_sum(20000);
+    });
+  for (int i = 0; i < 20; ++i) set_thread_count(1 + i % 3);
+  for (auto& loader : loaders) loader.join();
+  CHECK(results == std::vector<double>(2, expected));
+  set_thread_count(2);
+  CHECK_THROWS_WITH(parallel_for(4, [](Index) { set_thread_count(3); }), Catch::Contains("inside parallel work"));
+}
+
 TEST_CASE("parallel: calls inside parallel work run in place", "[core]") {
   const KeepThreads keep;
   set_thread_count(4);

@@ -10,7 +10,9 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "m3i/core/shape.hpp"
@@ -27,9 +29,10 @@ class ThreadPool {
     return pool;
   }
 
-  int threads() const { return int(workers_.size()) + 1; }
+  int threads() const { return threads_.load(std::memory_order_relaxed); }
 
   void resize(int threads) {
+    require<Error>(!inside(), "set_thread_count: called from inside parallel work, which it would wait for");
     const std::scoped_lock owner(owner_);
     stop();
     start(std::max(threads, 1) - 1);
@@ -39,7 +42,7 @@ class ThreadPool {
   /// another thread uses the pool.
   void run(Index count, void (*job)(void*, Index), void* context) {
     std::unique_lock owner(owner_, std::defer_lock);
-    if (count <= 1 || workers_.empty() || inside() || !owner.try_lock()) {
+    if (count <= 1 || threads() == 1 || inside() || !owner.try_lock()) {
       for (Index i = 0; i < count; ++i) job(context, i);
       return;
     }
@@ -57,7 +60,7 @@ class ThreadPool {
     work();
     std::unique_lock lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
-    if (error_) std::rethrow_exception(error_);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
@@ -71,7 +74,12 @@ class ThreadPool {
 
   void start(int workers) {
     stopping_ = false;
-    for (int i = 0; i < workers; ++i) workers_.emplace_back([this, seen = generation_] { loop(seen); });
+    try {
+      for (int i = 0; i < workers; ++i) workers_.emplace_back([this, seen = generation_] { loop(seen); });
+    } catch (const std::system_error&) {
+      // The system gives no more threads: go on with those that it gave.
+    }
+    threads_.store(int(workers_.size()) + 1, std::memory_order_relaxed);
   }
   void stop() {
     {
@@ -110,6 +118,7 @@ class ThreadPool {
   std::mutex owner_, mutex_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;
+  std::atomic<int> threads_{1};  ///< workers and the caller; read without the lock
   long generation_ = 0;
   int busy_ = 0;
   bool stopping_ = false;
@@ -123,7 +132,7 @@ class ThreadPool {
 }  // namespace detail
 
 inline int thread_count() { return detail::ThreadPool::instance().threads(); }
-/// Threads for all host work from now on; results do not depend on it. Not to be called from inside parallel work.
+/// Threads for all host work from now on; results do not depend on it. Throws Error inside parallel work.
 inline void set_thread_count(int threads) { detail::ThreadPool::instance().resize(threads); }
 
 /// f(i) for i in [0, count), each once, on any thread.
