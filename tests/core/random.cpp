@@ -86,6 +86,8 @@ TEST_CASE("random: a permutation holds each number once and moves most of them",
   for (Index i = 0; i < 1000; ++i) REQUIRE(order[std::size_t(i)] == i);
   CHECK(Random(9).permutation(0).empty());
   CHECK(Random(9).permutation(1) == std::vector<Index>{0});
+  CHECK_THROWS_WITH(Random(9).permutation(-1), Catch::Contains("permutation of -1"));
+  CHECK_THROWS_WITH(Random(9).truncated_normal(0), Catch::Contains("truncated_normal"));
 }
 
 TEST_CASE("random: tensors follow the same numbers", "[core]") {

@@ -62,6 +62,7 @@ struct Random {
   }
   /// Normal within [-bound, bound] standard deviations, by rejection.
   double truncated_normal(double bound = 2) {
+    require<ConfigError>(bound > 0, "random: truncated_normal within ", bound, " deviations holds no number");
     for (;;)
       if (const double x = normal(); std::abs(x) <= bound) return x;
   }
@@ -72,6 +73,7 @@ struct Random {
   }
   /// A random order of 0..n-1 (Fisher and Yates).
   std::vector<Index> permutation(Index n) {
+    require(n >= 0, "random: permutation of ", n, " numbers");
     std::vector<Index> order(static_cast<std::size_t>(n));
     std::iota(order.begin(), order.end(), Index(0));
     for (Index i = n - 1; i > 0; --i) std::swap(order[std::size_t(i)], order[std::size_t(below(i + 1))]);
