@@ -68,7 +68,9 @@ class Pool {
     const std::scoped_lock lock(mutex_);
     if (stats_.limit > 0 && stats_.live + Index(bytes) > stats_.limit) out_of_memory(bytes, "the limit that was set");
     void* block = nullptr;
-    if (const auto it = free_.lower_bound(bytes); it != free_.end() && it->first <= bytes + bytes / 4) {
+    if (const auto it = free_.lower_bound(bytes);
+        it != free_.end() && it->first <= bytes + bytes / 4 &&
+        (stats_.limit <= 0 || stats_.live + Index(it->first) <= stats_.limit)) {
       block = it->second;
       sizes_[block] = it->first;
       bytes = it->first;
