@@ -55,7 +55,7 @@ struct Pairs {
 
 double training_step(const Towers& towers, const Tensor<T>& images, const Tensor<std::int64_t>& ids, Trainer<T>& trainer,
                      OrderedJson& record) {
-  const Var<T> loss = towers.clip(Var<T>(images), ids);
+  const Var<T> loss = towers.clip(Var<T>(images.to(towers.clip.logit_scale.device())), ids);
   const double value = double(loss.value().item());
   trainer.clear_gradients();
   backward(loss);
@@ -77,6 +77,7 @@ int run(const std::string& path, const std::string& out, const MethodConfig& con
   const Index steps = config.clip.max_steps > 0 ? std::min(config.clip.max_steps, per_epoch * config.clip.epochs)
                                                 : per_epoch * config.clip.epochs;
   const Towers towers = starting_towers(config, triplets);
+  to(towers.clip, Device::parse(config.run.device));
   const Pairs pairs(towers, triplets, path, long_text(config.clip.long_captions));
   make_folder(out);
   std::printf("fit_clip: %lld pairs, %lld parameters, vocabulary %lld, %lld caption tokens lost to the context of %lld\n", (long long)n,

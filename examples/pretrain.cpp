@@ -104,6 +104,7 @@ struct FrozenFeatures {
 FrozenFeatures frozen_features(const std::string& folder, const std::vector<Triplet>& triplets, const std::string& path,
                                const MethodConfig& config) {
   const Towers towers = load_towers(folder);
+  to(towers.clip, Device::parse(config.run.device));
   const auto texts = text_features(towers, captions_of(triplets), long_text(config.clip.long_captions));
   std::printf("pretrain: captions: %lld tokens, the longest %lld, %lld not read by the tower\n", (long long)texts.tokens,
               (long long)texts.longest, (long long)texts.lost);

@@ -19,12 +19,12 @@ template <class T>
 struct Operands {
   Tensor<T> a, b, c, bias;
   Index lda, ldb, ldc;
-  explicit Operands(const Case& s)
+  explicit Operands(const Case& s, Device device = Device::cpu())
       : lda((s.trans_a ? s.m : s.k) + s.gap), ldb((s.trans_b ? s.k : s.n) + s.gap), ldc(s.n + s.gap) {
-    a = cast<T>(wave<double>({s.batch, s.trans_a ? s.k : s.m, lda}));
-    b = cast<T>(wave<double>({s.batch, s.trans_b ? s.n : s.k, ldb}, 1));
-    c = cast<T>(wave<double>({s.batch, s.m, ldc}, 2));
-    bias = cast<T>(wave<double>({s.n}, 3));
+    a = cast<T>(wave<double>({s.batch, s.trans_a ? s.k : s.m, lda})).to(device);
+    b = cast<T>(wave<double>({s.batch, s.trans_b ? s.n : s.k, ldb}, 1)).to(device);
+    c = cast<T>(wave<double>({s.batch, s.m, ldc}, 2)).to(device);
+    bias = cast<T>(wave<double>({s.n}, 3)).to(device);
   }
 };
 
@@ -49,8 +49,8 @@ Tensor<double> by_definition(const Case& s, const Operands<T>& o, double alpha, 
 template <class T>
 double worst(const Case& s, double alpha, double beta, bool with_bias, Device device = Device::cpu()) {
   using A = accumulate_t<T>;
-  const Operands<T> o(s);
-  const Tensor<double> expected = by_definition(s, o, alpha, beta, with_bias);
+  const Operands<T> o(s, device);
+  const Tensor<double> expected = by_definition(s, Operands<T>(s), alpha, beta, with_bias);
   gemm_batched<T>(device, s.batch, s.trans_a, s.trans_b, s.m, s.n, s.k, A(alpha), o.a.data(), o.lda, o.b.data(), o.ldb,
                   A(beta), o.c.data(), o.ldc, o.a[0].size(), o.b[0].size(), o.c[0].size(),
                   with_bias ? o.bias.data() : nullptr);
@@ -90,6 +90,24 @@ TEST_CASE("gemm: half and bf16 are multiplied in float and rounded once", "[kern
 
 TEST_CASE("gemm: the emulated device runs the host body", "[kernels]") {
   CHECK(worst<double>(cases[3], 1, 1, true, Device::emulated()) < 1e-13);
+}
+
+TEST_CASE("gemm: a GPU follows the definition", "[kernels]") {
+  if (cuda_device_count() == 0) return;
+  const Device gpu = Device::cuda();
+  for (Case s : cases)
+    for (const int flags : {0, 1, 2, 3}) {
+      s.trans_a = flags & 1;
+      s.trans_b = flags & 2;
+      CAPTURE(s.batch, s.m, s.n, s.k, s.trans_a, s.trans_b, s.gap);
+      CHECK(worst<double>(s, -0.5, 1, false, gpu) < 1e-13);
+      CHECK(worst<double>(s, 1, 0, true, gpu) < 1e-13);
+      CHECK(worst<float>(s, 2, 0.25, true, gpu) < 1e-5);
+      CHECK(worst<m3i::half>(s, 1, 1, true, gpu) < 4e-3);
+      CHECK(worst<bf16>(s, 1, 0, true, gpu) < 3e-2);
+    }
+  CHECK(worst<double>({2, 3, 4, 0, false, false, 0}, 1, 0.5, true, gpu) < 1e-15);
+  CHECK(worst<double>({2, 3, 4, 0, false, false, 0}, 1, 0, false, gpu) == 0);
 }
 
 TEST_CASE("gemm: an empty sum leaves beta C + bias, and beta = 0 does not read C", "[kernels]") {

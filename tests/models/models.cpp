@@ -1,4 +1,5 @@
 #include "../catch.hpp"
+#include "../devices.hpp"
 #include "m3i/kernels/reduce.hpp"
 #include "m3i/models.hpp"
 #include "m3i/testing.hpp"
@@ -101,13 +102,15 @@ TEST_CASE("nnformer: stochastic depth drops in training only, and checkpointing 
   CHECK(gradient(false, true) != gradient(false, false));
 }
 
-TEST_CASE("nnformer: the emulated device agrees with the host", "[models]") {
+TEST_CASE("nnformer: every device agrees with the host", "[models]") {
   seed_initializer(5);
   const NnFormer<double> net(small_nnformer({32, 32, 32}));
   const auto x = testing::wave<double>({1, 32, 32, 32, 1});
   const auto host = net(Var<double>(x))[0].value();
-  to(net, Device::emulated());
-  CHECK(testing::relative_difference(net(Var<double>(x.to(Device::emulated())))[0].value(), host) < 1e-10);
+  for (const Device device : other_devices()) {
+    to(net, device);
+    CHECK(testing::relative_difference(net(Var<double>(x.to(device)))[0].value(), host) < 1e-10);
+  }
 }
 
 TEST_CASE("nnformer: a wrong number of channels and an input that is too small are named", "[models][errors]") {

@@ -63,7 +63,7 @@ struct Fold {
 template <class T, class F>
 void for_unfolded(Device device, const Conv3dGeometry& g, Index memory, const F& f) {
   const Index depth = g.taps() * g.group_in(), voxels = g.batch * g.out_voxels();
-  const Index most = std::clamp<Index>(memory / (depth * Index(sizeof(T))), 1, voxels);
+  const Index most = std::clamp<Index>(memory / std::max<Index>(1, depth * Index(sizeof(T))), 1, voxels);
   const Tensor<T> matrix({most, depth}, device);
   for (Index group = 0; group < g.groups; ++group)
     for (Index first = 0; first < voxels; first += most) f(group, first, std::min(most, voxels - first), matrix.data());

@@ -56,7 +56,7 @@ cublasComputeType_t cublas_compute_type() {
   else return CUBLAS_COMPUTE_32F;
 }
 
-/// C = beta C + bias over a batch, so that cuBLAS only has to add to it.
+/// C = beta C + bias over a batch (bias may be null), so that cuBLAS only has to add to it.
 template <class T>
 struct AddBiasRows {
   using A = accumulate_t<T>;
@@ -67,7 +67,7 @@ struct AddBiasRows {
   M3I_HD void operator()(Index i) const {
     const Index col = i % n, row = i / n % m, item = i / n / m;
     T& value = c[item * stride_c + row * ldc + col];
-    value = T((beta == 0 ? A(0) : beta * A(value)) + A(bias[col]));
+    value = T((beta == 0 ? A(0) : beta * A(value)) + (bias ? A(bias[col]) : A(0)));
   }
 };
 
@@ -95,17 +95,16 @@ void gemm_cublas(Device device,
   require(std::max({batch, m, n, k, lda, ldb, ldc}) <= largest, "gemm: cuBLAS takes extents below 2^31, got batch ",
           batch, ", [", m, ", ", k, "] times [", k, ", ", n, "]");
   DeviceGuard guard(device);
-  if (bias) {
+  if (bias || k == 0) {
     for_each(device, batch * m * n, AddBiasRows<T>{c, bias, m, n, ldc, stride_c, beta});
     beta = 1;
   }
-  // Leading dimensions of empty sums may be 0, which cuBLAS refuses.
-  const auto ld = [](Index x) { return int(std::max<Index>(x, 1)); };
+  if (k == 0) return;  // an empty sum, whose operands may be null
   check_cublas(
       cublasGemmStridedBatchedEx(cublas_handle(device), trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                                  trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, int(n), int(m), int(k), &alpha, b, cuda_type<T>(),
-                                 ld(ldb), stride_b, a, cuda_type<T>(), ld(lda), stride_a, &beta, c, cuda_type<T>(),
-                                 ld(ldc), stride_c, int(batch), cublas_compute_type<T>(), CUBLAS_GEMM_DEFAULT),
+                                 int(ldb), stride_b, a, cuda_type<T>(), int(lda), stride_a, &beta, c, cuda_type<T>(),
+                                 int(ldc), stride_c, int(batch), cublas_compute_type<T>(), CUBLAS_GEMM_DEFAULT),
       "gemm");
 }
 

@@ -148,14 +148,15 @@ inline Tensor<float> tower_pixels(const Towers& towers, const Tensor<float>& pic
   return out;
 }
 
-/// Unit features of prepared pixels [N, image, image, 3] -> [N, width]. Records nothing; batches of 32.
+/// Unit features of prepared pixels [N, image, image, 3] -> [N, width], in host memory. Records nothing; batches of 32.
 inline Tensor<float> image_features(const Towers& towers, const Tensor<float>& pixels) {
   NoGrad guard;
   const Index n = pixels.shape()[0];
+  const Device device = towers.clip.logit_scale.device();
   const Tensor<float> out({n, towers.width()});
   for (Index first = 0; first < n; first += 32) {
     const Index last = std::min(n, first + 32);
-    out.slice(first, last).copy_from(l2_normalize(towers.clip.encode_image(Var<float>(pixels.slice(first, last)))).value());
+    out.slice(first, last).copy_from(l2_normalize(towers.clip.encode_image(Var<float>(pixels.slice(first, last).to(device)))).value());
   }
   return out;
 }
