@@ -1,6 +1,6 @@
 #pragma once
-/// Golden cases are discovered: every safetensors file below $M3I_GOLDENS is looked at, and what its metadata names is
-/// built and compared. A kind that nothing here builds is listed as skipped, never passed in silence.
+/// Golden cases are discovered: every safetensors file below $M3I_GOLDENS, and below the small set that travels with the
+/// sources (M3I_TEST_DATA/goldens), is looked at, and what its metadata names is built and compared. A kind that nothing here builds is listed as skipped, never passed in silence.
 
 #include <algorithm>
 #include <cstdlib>
@@ -102,11 +102,13 @@ class Comparer {
   Sabotage sabotage_;
 };
 
-/// All safetensors files below the root, in order.
+/// All safetensors files of both sets, in order.
 inline std::vector<std::string> files() {
   std::vector<std::string> found;
-  for (const auto& entry : fs::recursive_directory_iterator(root()))
-    if (entry.path().extension() == ".safetensors") found.push_back(entry.path().string());
+  for (const std::string& folder : {root(), std::string(M3I_TEST_DATA "/goldens")})
+    if (fs::is_directory(folder))
+      for (const auto& entry : fs::recursive_directory_iterator(folder))
+        if (entry.path().extension() == ".safetensors") found.push_back(entry.path().string());
   std::sort(found.begin(), found.end());
   return found;
 }
