@@ -82,6 +82,17 @@ TEST_CASE("backward frees what it has used", "[autodiff]") {
   CHECK(memory_stats().live == before);
 }
 
+TEST_CASE("a long tape that never sees backward is given up without overflowing the stack", "[autodiff]") {
+  const Index before = memory_stats().live;
+  const Var<double> x(testing::wave<double>({1}), true);
+  {
+    Var<double> y = x;
+    for (int i = 0; i < 200000; ++i) y = i % 2 ? y + y : y * 0.5;
+    CHECK(y.value().item() == Approx(x.value().item()));
+  }
+  CHECK(memory_stats().live == before + 64);
+}
+
 TEST_CASE("nothing is recorded under NoGrad or without a parameter", "[autodiff]") {
   const Var<double> x(testing::wave<double>({10}), true);
   {

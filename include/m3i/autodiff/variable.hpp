@@ -23,6 +23,23 @@ struct TapeNode {
   std::function<void()> propagate;                 ///< adds to the gradients of the inputs; empty for leaves
   std::function<void()> release;                   ///< frees the gradient of an intermediate value
   bool used = false;                               ///< backward has been through here
+
+  TapeNode() = default;
+  TapeNode(const TapeNode&) = delete;
+  TapeNode& operator=(const TapeNode&) = delete;
+  /// Lets a chain of nodes go one after the other: destroyed by recursion, a long one would overflow the stack.
+  ~TapeNode() {
+    std::vector<std::shared_ptr<TapeNode>> pending = std::move(inputs);
+    propagate = nullptr;
+    while (!pending.empty()) {
+      const std::shared_ptr<TapeNode> node = std::move(pending.back());
+      pending.pop_back();
+      if (node.use_count() > 1) continue;  // somebody else's, or once more in the list
+      for (auto& input : node->inputs) pending.push_back(std::move(input));
+      node->inputs.clear();
+      node->propagate = nullptr;
+    }
+  }
 };
 
 inline std::uint64_t next_order() {
