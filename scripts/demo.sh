@@ -72,7 +72,7 @@ fi
 
 config=configs/demo.json
 stage "phantoms for pretraining" "$bin/make_phantoms" "$out/phantoms" --subjects 96 --size 32 --seed 1
-stage "phantoms for fine-tuning" "$bin/make_phantoms" "$out/labelled" --subjects 40 --size 32 --seed 2 --body head
+stage "phantoms for fine-tuning" "$bin/make_phantoms" "$out/labelled" --subjects 100 --size 32 --seed 2 --body head --modality T1
 stage "triplets" "$bin/make_triplets" "$out/phantoms" "$out/triplets" --slices 2
 stage "towers" "$bin/fit_clip" "$out/triplets/triplets.jsonl" "$out/clip" --config "$config"
 stage "pretraining, full method" "$bin/pretrain" "$out/triplets/triplets.jsonl" "$out/pretrain" --towers "$out/clip/towers" --config "$config"
@@ -100,7 +100,7 @@ subject=$(ls "$out/segmentation/full-0/overlays" | head -1)
 subject=${subject%.png}
 mkdir -p "$out/predictions"
 stage "prediction" "$bin/predict" "$out/segmentation/full-0/model.safetensors" "$out/labelled/imagesTr/$subject.nii.gz" "$out/predictions/$subject.nii.gz"
-stage "evaluation" "$bin/evaluate" "$out/predictions" "$out/labelled/labelsTr" --json "$out/evaluation.json"
+stage "evaluation" "$bin/evaluate" "$out/segmentation/full-0/model.safetensors" "$out/labelled" "$out/evaluation" --split "$out/segmentation/full-0/split.json" --part test
 stage "embeddings" "$bin/embed" "$out/pretrain/model.safetensors" "$out/triplets/triplets.jsonl" "$out/embed" --towers "$out/clip/towers"
 "$bin/demo_report" "$out" "$out/report.html"
 echo "demo: done in $((($(date +%s) - begin) / 60)) min without the build; open $out/report.html"

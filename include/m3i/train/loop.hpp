@@ -130,15 +130,18 @@ class TrainingRun {
   }
 
  private:
-  /// The loss of a step. One that stops because a value is not finite counts as a step with such a loss.
+  /// The loss of a step. One that stops because a value is not finite, or because transport has no solution with such
+  /// values, counts as a step with a loss that is not.
   template <class Step>
   static double loss_of(const Step& step, Index i, OrderedJson& record) {
     try {
       return step(i, record);
     } catch (const NumericError& error) {
       record["error"] = error.what();
-      return std::nan("");
+    } catch (const OtError& error) {
+      record["error"] = error.what();
     }
+    return std::nan("");
   }
   static std::string note(double loss) {
     char words[32];
