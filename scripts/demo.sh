@@ -28,10 +28,10 @@ out=$(cd "$out" && pwd)
 : > "$out/times.tsv"
 
 cores=$(getconf _NPROCESSORS_ONLN)
-# A compiler process needs up to 2 GiB.
+# A compiler process needs up to 2 GiB. CMAKE_BUILD_PARALLEL_LEVEL overrides.
 memory_gib=$(awk '/MemAvailable/ {print int($2 / 1048576)}' /proc/meminfo 2> /dev/null || echo 8)
 jobs=$((memory_gib / 2 < cores ? memory_gib / 2 : cores))
-jobs=$((jobs < 1 ? 1 : jobs))
+jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$((jobs < 1 ? 1 : jobs))}
 build=build/demo
 bin=$build/bin
 programs=(make_phantoms make_triplets fit_clip pretrain finetune_segmentation finetune_classification predict evaluate embed demo_report)
