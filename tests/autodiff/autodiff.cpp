@@ -82,6 +82,16 @@ TEST_CASE("backward frees what it has used", "[autodiff]") {
   CHECK(memory_stats().live == before);
 }
 
+TEST_CASE("an operation keeps only the values that its gradient reads", "[autodiff]") {
+  const Index bytes = 8 * 1024;
+  const Var<double> x(testing::wave<double>({1024}), true);
+  const Index before = memory_stats().live;
+  const auto y = (exp(x) + x) * 2.0 - x;  // of four results: exp(x), for its slope, and y
+  CHECK(memory_stats().live == before + 2 * bytes);
+  backward(y, Tensor<double>::full(y.shape(), 1.0));
+  CHECK(x.grad().to_vector()[3] == Approx(2 * std::exp(x.value().to_vector()[3]) + 1));
+}
+
 TEST_CASE("a long tape that never sees backward is given up without overflowing the stack", "[autodiff]") {
   const Index before = memory_stats().live;
   const Var<double> x(testing::wave<double>({1}), true);

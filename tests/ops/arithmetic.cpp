@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "../catch.hpp"
 #include "m3i/ops/arithmetic.hpp"
 #include "m3i/ops/reduce.hpp"
@@ -39,7 +41,7 @@ TEST_CASE("arithmetic: shapes that do not broadcast are refused with both shapes
 }
 
 TEST_CASE("reduce: sums, means and maxima over any axis", "[ops]") {
-  const std::vector<Shape> shapes{{2, 3}, {2, 3, 4}, {4, 5, 1}, {1, 1}, {3, 257}, {2, 4096}};
+  const std::vector<Shape> shapes{{2, 3}, {2, 3, 4}, {4, 5, 1}, {1, 1}, {3, 257}, {2, 4096}, {3, 3001}};
   good(testing::check_op([](const auto& x) { return sum(x); }, shapes));
   good(testing::check_op([](const auto& x) { return mean(x); }, shapes));
   good(testing::check_op([](const auto& x) { return sum(x, 0); }, shapes));
@@ -51,6 +53,27 @@ TEST_CASE("reduce: sums, means and maxima over any axis", "[ops]") {
   CHECK_THROWS_WITH(sum(x, 2), Catch::Contains("axis 2"));
   CHECK_THROWS_AS(mean(Var<double>(Tensor<double>::zeros({0}))), ShapeError);
   CHECK(sum(Var<double>(Tensor<double>::zeros({0}))).value().item() == 0);
+}
+
+TEST_CASE("reduce: the mean of many small floats neither overflows nor loses digits", "[ops]") {
+  const Var<m3i::half> many(Tensor<m3i::half>::full({200000}, m3i::half(1.5f)));  // their sum is far above the largest half
+  CHECK(float(mean(many).value().item()) == 1.5f);
+  CHECK(std::isinf(float(sum(many).value().item())));
+  const Var<float> x(Tensor<float>::full({1000003}, 0.1f));  // no multiple of a run
+  CHECK(sum(x).value().item() == Approx(1000003 * double(0.1f)).epsilon(1e-5));
+}
+
+TEST_CASE("reduce: a NaN reaches every result that it belongs to", "[ops]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (std::size_t bad = 0; bad < 3; ++bad) {
+    std::vector<double> values{1, 5, 3, 7, 8, 9};
+    values[bad] = nan;
+    const Var<double> x(Tensor<double>::from(values, {2, 3}));
+    for (const auto& y : {max(x, 1), sum(x, 1), mean(x, 1)}) {
+      CHECK(std::isnan(y.value().to_vector()[0]));
+      CHECK_FALSE(std::isnan(y.value().to_vector()[1]));
+    }
+  }
 }
 
 TEST_CASE("reduce: the same bits for any number of threads", "[ops]") {

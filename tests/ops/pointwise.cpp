@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "../catch.hpp"
 #include "m3i/ops/pointwise.hpp"
 #include "m3i/testing.hpp"
@@ -40,6 +42,13 @@ TEST_CASE("pointwise: half and bf16 store, float computes", "[ops]") {
   const auto exact = gelu(Var<float>(x)).value();
   CHECK(testing::relative_difference(gelu(Var<half>(cast<half>(x))).value(), exact) < 2e-3);
   CHECK(testing::relative_difference(gelu(Var<bf16>(cast<bf16>(x))).value(), exact) < 2e-2);
+}
+
+TEST_CASE("pointwise: NaN stays NaN", "[ops]") {
+  const Var<float> x(Tensor<float>::full({3}, std::numeric_limits<float>::quiet_NaN()));
+  for (const auto& y : {relu(x), leaky_relu(x), gelu(x), gelu_tanh(x), quick_gelu(x), silu(x), sigmoid(x), tanh(x),
+                        softplus(x), exp(x), log(x), sqrt(x), square(x), abs(x)})
+    for (const float v : y.value().to_vector()) CHECK(std::isnan(v));
 }
 
 TEST_CASE("pointwise: extreme inputs stay finite where the function does", "[ops]") {

@@ -25,8 +25,8 @@ Var<T> record_node(const char* name, Tensor<T> y, std::vector<std::shared_ptr<de
 /// Puts y = operation(inputs) on the tape.
 ///
 /// `backward(dy)` adds to the gradients of those inputs that need one. What it captures stays in memory until backward
-/// has used it: capture tensors or inputs, never the result (a cycle). Nothing is kept under NoGrad, or when no input
-/// needs a gradient.
+/// has used it: capture tensors, inputs, or x.gradient() where x's value is not read; never the result (a cycle).
+/// Nothing is kept under NoGrad, or when no input needs a gradient.
 template <class T>
 Var<T> record(const char* name, Tensor<T> y, const std::vector<Var<T>>& inputs,
               std::function<void(const Tensor<T>& dy)> backward) {

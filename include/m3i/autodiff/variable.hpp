@@ -64,6 +64,36 @@ class NoGrad {
 };
 inline bool grad_enabled() { return detail::no_grad_depth() == 0; }
 
+namespace detail {
+/// The tape's part of a variable: everything but its value.
+template <class T>
+struct GradNode : TapeNode {
+  Tensor<T> grad;
+  Shape shape;
+  Device device;
+  /// The gradient; zeros are made on first use, so that operations only ever add.
+  const Tensor<T>& sum() {
+    if (!grad.defined()) grad = Tensor<T>::zeros(shape, device);
+    return grad;
+  }
+};
+}  // namespace detail
+
+/// Where the gradient of a variable is added up. Operations whose gradient does not read an input's value capture this
+/// instead of the Var: the value's memory then goes as soon as nobody else needs it.
+template <class T>
+class Gradient {
+ public:
+  explicit Gradient(std::shared_ptr<detail::GradNode<T>> node) : node_(std::move(node)) {}
+  bool needs_grad() const { return node_ && node_->needs_grad; }
+  const Tensor<T>& grad() const { return node_->sum(); }
+  const Shape& shape() const { return node_->shape; }
+  Index size() const { return node_->shape.size(); }
+
+ private:
+  std::shared_ptr<detail::GradNode<T>> node_;
+};
+
 template <class T>
 class Var {
  public:
@@ -72,16 +102,18 @@ class Var {
   /// Not defined: stands for an absent optional input, such as no bias.
   Var() = default;
   /// A leaf. Parameters and checked inputs say needs_grad.
-  explicit Var(Tensor<T> value, bool needs_grad = false) : node_(std::make_shared<Node>()) {
-    node_->value = std::move(value);
+  explicit Var(Tensor<T> value, bool needs_grad = false)
+      : value_(std::make_shared<Tensor<T>>(std::move(value))), node_(std::make_shared<detail::GradNode<T>>()) {
     node_->needs_grad = needs_grad;
     node_->order = detail::next_order();
+    node_->shape = value_->shape();
+    node_->device = value_->device();
   }
 
-  bool defined() const { return node_ != nullptr; }
+  bool defined() const { return value_ != nullptr; }
   const Tensor<T>& value() const {
-    require(defined(), "variable: used without a value (an optional input that this operation needs?)");
-    return node_->value;
+    check_defined();
+    return *value_;
   }
   const Shape& shape() const { return value().shape(); }
   int rank() const { return value().rank(); }
@@ -92,6 +124,7 @@ class Var {
   bool needs_grad() const { return node_ && node_->needs_grad; }
   /// Parameters only: freezing a module sets this to false.
   void set_needs_grad(bool on) const {
+    check_defined();
     require(node_->inputs.empty(), "variable: only a leaf can change whether it needs a gradient");
     node_->needs_grad = on;
   }
@@ -99,26 +132,31 @@ class Var {
   bool has_grad() const { return node_ && node_->grad.defined(); }
   /// The gradient; zeros are made on first use, so that operations only ever add.
   const Tensor<T>& grad() const {
-    if (!node_->grad.defined()) node_->grad = Tensor<T>::zeros(shape(), device());
-    return node_->grad;
+    check_defined();
+    return node_->sum();
   }
   void clear_grad() const {
     if (node_) node_->grad = Tensor<T>();
   }
+  /// The gradient without the value.
+  Gradient<T> gradient() const { return Gradient<T>(node_); }
   /// A new value of the same shape for a leaf (optimisers, loading); may move it to another device.
   void set_value(Tensor<T> value) const {
     require(value.shape() == shape(), "variable: new value ", value.shape(), " for shape ", shape());
-    node_->value = std::move(value);
+    node_->device = value.device();
+    *value_ = std::move(value);
     clear_grad();
   }
 
-  const std::shared_ptr<detail::TapeNode> node() const { return node_; }
+  std::shared_ptr<detail::TapeNode> node() const { return node_; }
 
  private:
-  struct Node : detail::TapeNode {
-    Tensor<T> value, grad;
-  };
-  std::shared_ptr<Node> node_;
+  void check_defined() const {
+    require(defined(), "variable: used without a value (an optional input that this operation needs?)");
+  }
+
+  std::shared_ptr<Tensor<T>> value_;
+  std::shared_ptr<detail::GradNode<T>> node_;
 
   template <class U>
   friend Var<U> record_node(const char* name, Tensor<U> y, std::vector<std::shared_ptr<detail::TapeNode>> inputs,

@@ -66,5 +66,19 @@ void for_columns(Device device, Index rows, Index cols, const F& f, T* out) {
   for_each(device, cols, detail::ColumnTotals<A, T>{partial.data(), out, cols, leaves});
 }
 
+/// Element (r, c) of a row-major matrix: the term of plain column sums.
+template <class T>
+struct MatrixCell {
+  const T* x;
+  Index cols;
+  M3I_HD accumulate_t<T> operator()(Index r, Index c) const { return accumulate_t<T>(x[r * cols + c]); }
+};
+/// out[c] += sum over all rows of x [..., C]: the gradient of a bias.
+template <class T>
+void add_column_sums(const Tensor<T>& x, const Tensor<T>& out) {
+  const Index cols = out.size(), rows = cols ? x.size() / cols : 0;
+  for_columns(x.device(), rows, cols, MatrixCell<T>{x.data(), cols}, out.data());
+}
+
 }  // namespace M3I_ABI
 }  // namespace m3i

@@ -109,9 +109,12 @@ struct SumOfSlopes {
   }
 };
 
-/// dx[j] += the sum of slope(i) over all output elements i that read input element j.
+/// grad[j] += the sum of slope(i) over all elements i of an output of shape `to` that read input element j.
 template <class T, class Slope>
-void reduce_to(const Shape& from, const Shape& to, Device device, const Slope& slope, T* dx) {
+void reduce_to(const Shape& to, const Slope& slope, const Tensor<T>& grad) {
+  const Shape& from = grad.shape();
+  const Device device = grad.device();
+  T* dx = grad.data();
   if (from.size() == to.size()) {
     for_each(device, to.size(), AddSlope<T, Slope>{slope, dx});
     return;
@@ -151,13 +154,11 @@ Var<T> binary(const Var<T>& a, const Var<T>& b) {
   }
   // A linear operation needs the inputs' shapes, not their values: keep only what the slopes read.
   const Tensor<T> keep_a = Op::linear ? Tensor<T>() : a.value(), keep_b = Op::linear ? Tensor<T>() : b.value();
-  return record<T>(Op::name, y, {a, b}, [=](const Tensor<T>& dy) {
-    if (a.needs_grad())
-      reduce_to(a.shape(), shape, dy.device(),
-                BinarySlope<T, Op, true>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, a.grad().data());
-    if (b.needs_grad())
-      reduce_to(b.shape(), shape, dy.device(),
-                BinarySlope<T, Op, false>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, b.grad().data());
+  return record<T>(Op::name, y, {a, b}, [=, da = a.gradient(), db = b.gradient()](const Tensor<T>& dy) {
+    if (da.needs_grad())
+      reduce_to(shape, BinarySlope<T, Op, true>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, da.grad());
+    if (db.needs_grad())
+      reduce_to(shape, BinarySlope<T, Op, false>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, db.grad());
   });
 }
 
@@ -190,21 +191,32 @@ struct Divide {
   template <class A> M3I_HD static A slope_b(A a, A b) { return -a / (b * b); }
 };
 
+/// scale * x + shift
+struct ScaleAndShift {
+  static constexpr const char* name = "affine";
+  double scale = 1, shift = 0;
+  template <class A> M3I_HD A value(A x) const { return A(scale) * x + A(shift); }
+  M3I_HD double constant_slope() const { return scale; }
+};
+
 }  // namespace detail
 
+/// a + b, a - b, a * b, a / b, element by element; shapes broadcast as in NumPy. Gradients: a, b. Sums and differences
+/// keep nothing until backward, products and quotients both inputs. Throw ShapeError for shapes that do not broadcast.
 template <class T> Var<T> operator+(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Add>(a, b); }
 template <class T> Var<T> operator-(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Subtract>(a, b); }
 template <class T> Var<T> operator*(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Multiply>(a, b); }
 template <class T> Var<T> operator/(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Divide>(a, b); }
 
-template <class T> Var<T> operator+(const Var<T>& x, double s) { return pointwise(x, Affine1{1, s}); }
-template <class T> Var<T> operator+(double s, const Var<T>& x) { return pointwise(x, Affine1{1, s}); }
-template <class T> Var<T> operator-(const Var<T>& x, double s) { return pointwise(x, Affine1{1, -s}); }
-template <class T> Var<T> operator-(double s, const Var<T>& x) { return pointwise(x, Affine1{-1, s}); }
-template <class T> Var<T> operator-(const Var<T>& x) { return pointwise(x, Affine1{-1, 0}); }
-template <class T> Var<T> operator*(const Var<T>& x, double s) { return pointwise(x, Affine1{s, 0}); }
-template <class T> Var<T> operator*(double s, const Var<T>& x) { return pointwise(x, Affine1{s, 0}); }
-template <class T> Var<T> operator/(const Var<T>& x, double s) { return pointwise(x, Affine1{1 / s, 0}); }
+/// The same with a number, and -x. Gradient: x.
+template <class T> Var<T> operator+(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{1, s}); }
+template <class T> Var<T> operator+(double s, const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{1, s}); }
+template <class T> Var<T> operator-(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{1, -s}); }
+template <class T> Var<T> operator-(double s, const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{-1, s}); }
+template <class T> Var<T> operator-(const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{-1, 0}); }
+template <class T> Var<T> operator*(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{s, 0}); }
+template <class T> Var<T> operator*(double s, const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{s, 0}); }
+template <class T> Var<T> operator/(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{1 / s, 0}); }
 
 }  // namespace M3I_ABI
 }  // namespace m3i

@@ -26,7 +26,7 @@ Var<T> conv3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv
   return record<T>("conv3d", y, inputs, [=](const Tensor<T>& dy) {
     if (x.needs_grad()) conv3d_input_grad(dy, w.value(), x.grad(), spec);
     if (w.needs_grad()) conv3d_weight_grad(x.value(), dy, w.grad(), spec);
-    if (b.needs_grad()) detail::add_column_sums(dy, b.grad());
+    if (b.needs_grad()) add_column_sums(dy, b.grad());
   });
 }
 
@@ -83,7 +83,7 @@ Var<T> conv_transpose3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, 
   return record<T>("conv_transpose3d", y, inputs, [=](const Tensor<T>& dy) {
     if (x.needs_grad()) gather_add(conv3d_forward(dy, w.value(), Tensor<T>(), spec), x.grad(), SameIndex{});
     if (w.needs_grad()) conv3d_weight_grad(dy, x.value(), w.grad(), spec);
-    if (b.needs_grad()) detail::add_column_sums(dy, b.grad());
+    if (b.needs_grad()) add_column_sums(dy, b.grad());
   });
 }
 

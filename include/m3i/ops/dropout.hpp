@@ -37,7 +37,7 @@ Var<T> drop(const char* name, const Var<T>& x, double p, Index group, Random& ra
   };
   const Tensor<T> y = Tensor<T>::zeros(x.shape(), x.device());
   apply(x.value(), y);
-  return record<T>(name, y, {x}, [x, apply](const Tensor<T>& dy) { apply(dy, x.grad()); });
+  return record<T>(name, y, {x}, [dx = x.gradient(), apply](const Tensor<T>& dy) { apply(dy, dx.grad()); });
 }
 }  // namespace detail
 

@@ -159,10 +159,10 @@ Var<T> interpolate(const Var<T>& x,
   for_rows(x.device(), channels ? y.size() / channels : 0,
            detail::Resize<T>{x.data(), y.data(), table(axis[0]), table(axis[1]), table(axis[2]), channels},
            8 * channels);
-  return record<T>("interpolate", y, {x}, [x, axis, channels, table](const Tensor<T>& dy) {
+  return record<T>("interpolate", y, {x}, [dx = x.gradient(), axis, channels, table](const Tensor<T>& dy) {
     for_rows(
-        x.device(), channels ? x.size() / channels : 0,
-        detail::ResizeGrad<T>{dy.data(), x.grad().data(), table(axis[0]), table(axis[1]), table(axis[2]), channels},
+        dy.device(), channels ? dx.size() / channels : 0,
+        detail::ResizeGrad<T>{dy.data(), dx.grad().data(), table(axis[0]), table(axis[1]), table(axis[2]), channels},
         8 * channels);
   });
 }

@@ -11,20 +11,6 @@ inline namespace M3I_ABI {
 
 namespace detail {
 
-template <class T>
-struct MatrixColumn {
-  using A = accumulate_t<T>;
-  const T* x;
-  Index cols;
-  M3I_HD A operator()(Index row, Index col) const { return A(x[row * cols + col]); }
-};
-/// out[c] += sum over rows of x [..., C]: the gradient of a bias.
-template <class T>
-void add_column_sums(const Tensor<T>& x, const Tensor<T>& out) {
-  const Index cols = out.size(), rows = cols ? x.size() / cols : 0;
-  for_columns(x.device(), rows, cols, MatrixColumn<T>{x.data(), cols}, out.data());
-}
-
 /// A run of products: product i of the run takes matrix a + i * step_a and b + i * step_b (steps are 0 or 1).
 struct MatmulRun {
   Index first, count, a, step_a, b, step_b;
@@ -164,7 +150,7 @@ Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}) {
       gemm<T>(device, false, false, rows, in, out, 1, dy.data(), out, w.data(), in, 1, x.grad().data(), in);
     if (w.needs_grad())
       gemm<T>(device, true, false, out, in, rows, 1, dy.data(), out, x.data(), in, 1, w.grad().data(), in);
-    if (b.needs_grad()) detail::add_column_sums(dy, b.grad());
+    if (b.needs_grad()) add_column_sums(dy, b.grad());
   });
 }
 

@@ -55,7 +55,7 @@ struct CrossEntropyGrad {
 inline void check_labels(const char* name, const Shape& logits, const Tensor<std::int64_t>& labels) {
   require(logits.rank() > 0 && labels.shape() == logits.slice(0, logits.rank() - 1), name, ": labels ", labels.shape(),
           " do not fit logits ", logits, "; expected ", logits.rank() ? logits.slice(0, logits.rank() - 1) : Shape{});
-  check_ids(name, labels, logits[-1]);
+  checked_ids(name, labels, logits[-1]);
 }
 
 }  // namespace detail

@@ -104,7 +104,7 @@ Var<T> norm_rows(
     if (gain.needs_grad())
       for_columns(device, rows, n, NormGainTerm<T, centred>{x.data(), dy.data(), mean.data(), inverse.data(), n},
                   gain.grad().data());
-    if (bias.needs_grad()) for_columns(device, rows, n, Cell<T>{dy.data(), n}, bias.grad().data());
+    if (bias.needs_grad()) for_columns(device, rows, n, MatrixCell<T>{dy.data(), n}, bias.grad().data());
   });
 }
 

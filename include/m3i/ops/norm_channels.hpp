@@ -39,13 +39,6 @@ Var<T> channel_or(const char* name, const char* what, const Var<T>& given, const
   return given;
 }
 
-/// x(row, c): what a bias' gradient adds up.
-template <class T>
-struct Cell {
-  const T* x;
-  Index cols;
-  M3I_HD accumulate_t<T> operator()(Index r, Index c) const { return accumulate_t<T>(x[r * cols + c]); }
-};
 template <class T>
 struct SquaredDeviation {
   using A = accumulate_t<T>;
@@ -197,16 +190,16 @@ Var<T> norm_channels_with(const char* name,
     const Device device = dy.device();
     const Index stride = v.rows * v.channels;
     const auto sum_dy = outer_column_sums<A>(device, v, [&](Index o) {
-      return Cell<T>{dy.data() + o * stride, v.channels};
+      return MatrixCell<T>{dy.data() + o * stride, v.channels};
     });
     const auto sum_dy_normal = outer_column_sums<A>(device, v, [&](Index o) {
       return TimesNormal<T>{dy.data() + o * stride, x.data() + o * stride, mean.data() + o * v.channels,
                             inverse.data() + o * v.channels, v.channels};
     });
     if (gain.needs_grad())
-      for_columns(device, v.outer, v.channels, Cell<A>{sum_dy_normal.data(), v.channels}, gain.grad().data());
+      for_columns(device, v.outer, v.channels, MatrixCell<A>{sum_dy_normal.data(), v.channels}, gain.grad().data());
     if (bias.needs_grad())
-      for_columns(device, v.outer, v.channels, Cell<A>{sum_dy.data(), v.channels}, bias.grad().data());
+      for_columns(device, v.outer, v.channels, MatrixCell<A>{sum_dy.data(), v.channels}, bias.grad().data());
     if (!x.needs_grad()) return;
     const auto average =
         differentiate_statistics ? group_mean<T>(v, sum_dy, gain.data()) : Tensor<A>::zeros(mean.shape(), device);
@@ -240,7 +233,7 @@ Var<T> norm_channels(const char* name,
   const auto mean = group_mean<T>(v,
                                   outer_column_sums<A>(device, v,
                                                        [&](Index o) {
-                                                         return Cell<T>{x.data() + o * stride, v.channels};
+                                                         return MatrixCell<T>{x.data() + o * stride, v.channels};
                                                        }),
                                   nullptr);
   const auto variance =

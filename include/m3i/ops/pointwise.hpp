@@ -1,6 +1,7 @@
 #pragma once
-/// One input, one output, element by element. An operation is a struct with `name`, `value(x)` and either `slope(x)`,
-/// which keeps x until backward, or `slope_of_value(y)`, which keeps only the result.
+/// One input, one output, element by element. An operation is a struct with `name`, `value(x)` and one of `slope(x)`,
+/// which keeps x until backward, `slope_of_value(y)`, which keeps only the result, and `constant_slope()`, which keeps
+/// nothing.
 
 #include "m3i/autodiff/record.hpp"
 #include "m3i/kernels/for_each.hpp"
@@ -21,17 +22,20 @@ struct PointwiseValue {
 
 template <class Op, class A>
 concept SlopeOfValue = requires(const Op op, A y) { op.slope_of_value(y); };
+template <class Op>
+concept ConstantSlope = requires(const Op op) { op.constant_slope(); };
 
 template <class T, class Op>
 struct PointwiseGrad {
   using A = accumulate_t<T>;
-  const T* kept;  // x, or y where the slope follows from the value
+  const T* kept;  // x, y where the slope follows from the value, or null
   const T* dy;
   T* dx;
   Op op;
   M3I_HD void operator()(Index i) const {
     A slope;
-    if constexpr (SlopeOfValue<Op, A>) slope = op.slope_of_value(A(kept[i]));
+    if constexpr (ConstantSlope<Op>) slope = A(op.constant_slope());
+    else if constexpr (SlopeOfValue<Op, A>) slope = op.slope_of_value(A(kept[i]));
     else slope = op.slope(A(kept[i]));
     dx[i] = T(A(dx[i]) + A(dy[i]) * slope);
   }
@@ -44,16 +48,18 @@ template <class Op, class T>
 Var<T> pointwise(const Var<T>& x, Op op = {}) {
   const Tensor<T> y(x.shape(), x.device());
   for_each(x.device(), x.size(), detail::PointwiseValue<T, Op>{x.data(), y.data(), op});
-  const Tensor<T> kept = detail::SlopeOfValue<Op, accumulate_t<T>> ? y : x.value();
-  return record<T>(Op::name, y, {x}, [x, kept, op](const Tensor<T>& dy) {
-    for_each(x.device(), x.size(), detail::PointwiseGrad<T, Op>{kept.data(), dy.data(), x.grad().data(), op});
+  Tensor<T> kept;
+  if constexpr (detail::SlopeOfValue<Op, accumulate_t<T>>) kept = y;
+  else if constexpr (!detail::ConstantSlope<Op>) kept = x.value();
+  return record<T>(Op::name, y, {x}, [dx = x.gradient(), kept, op](const Tensor<T>& dy) {
+    for_each(dy.device(), dy.size(), detail::PointwiseGrad<T, Op>{kept.data(), dy.data(), dx.grad().data(), op});
   });
 }
 
-/// max(x, 0); slope 0 at 0.
+/// max(x, 0); slope 0 at 0. NaN stays NaN.
 struct Relu {
   static constexpr const char* name = "relu";
-  template <class A> M3I_HD A value(A x) const { return x > 0 ? x : A(0); }
+  template <class A> M3I_HD A value(A x) const { return x <= 0 ? A(0) : x; }
   template <class A> M3I_HD A slope_of_value(A y) const { return y > 0 ? A(1) : A(0); }
 };
 /// x, or negative_slope * x below 0.
@@ -146,13 +152,6 @@ struct Abs {
   static constexpr const char* name = "abs";
   template <class A> M3I_HD A value(A x) const { return math::abs(x); }
   template <class A> M3I_HD A slope(A x) const { return A(x > 0) - A(x < 0); }
-};
-/// scale * x + shift: arithmetic with plain numbers.
-struct Affine1 {
-  static constexpr const char* name = "affine";
-  double scale = 1, shift = 0;
-  template <class A> M3I_HD A value(A x) const { return A(scale) * x + A(shift); }
-  template <class A> M3I_HD A slope_of_value(A) const { return A(scale); }
 };
 
 template <class T> Var<T> relu(const Var<T>& x) { return pointwise<Relu>(x); }

@@ -183,9 +183,9 @@ Var<T> max_pool3d(const Var<T>& x, const std::array<Index, 3>& kernel, const std
   const Tensor<std::int32_t> where(y.shape(), x.device());
   const Index rows = g.channels ? y.size() / g.channels : 0, cost = g.channels * g.window();
   for_rows(x.device(), rows, detail::MaxPool<T>{x.data(), y.data(), where.data(), g}, cost);
-  return record<T>("max_pool3d", y, {x}, [x, where, g, cost](const Tensor<T>& dy) {
-    for_rows(x.device(), g.channels ? x.size() / g.channels : 0,
-             detail::PoolGrad<T>{dy.data(), where.data(), x.grad().data(), g, 1}, cost);
+  return record<T>("max_pool3d", y, {x}, [dx = x.gradient(), where, g, cost](const Tensor<T>& dy) {
+    for_rows(dy.device(), g.channels ? dx.size() / g.channels : 0,
+             detail::PoolGrad<T>{dy.data(), where.data(), dx.grad().data(), g, 1}, cost);
   });
 }
 
@@ -196,10 +196,10 @@ Var<T> avg_pool3d(const Var<T>& x, const std::array<Index, 3>& kernel, const std
   const Tensor<T> y(detail::pool_shape(g), x.device());
   const Index rows = g.channels ? y.size() / g.channels : 0, cost = g.channels * g.window();
   for_rows(x.device(), rows, detail::AvgPool<T>{x.data(), y.data(), g}, cost);
-  return record<T>("avg_pool3d", y, {x}, [x, g, cost](const Tensor<T>& dy) {
+  return record<T>("avg_pool3d", y, {x}, [dx = x.gradient(), g, cost](const Tensor<T>& dy) {
     using A = accumulate_t<T>;
-    for_rows(x.device(), g.channels ? x.size() / g.channels : 0,
-             detail::PoolGrad<T>{dy.data(), nullptr, x.grad().data(), g, A(1) / A(g.window())}, cost);
+    for_rows(dy.device(), g.channels ? dx.size() / g.channels : 0,
+             detail::PoolGrad<T>{dy.data(), nullptr, dx.grad().data(), g, A(1) / A(g.window())}, cost);
   });
 }
 
@@ -215,8 +215,8 @@ Var<T> global_avg_pool(const Var<T>& x) {
     for_columns(x.device(), voxels, channels,
                 detail::ScaledColumn<T>{x.data() + n * voxels * channels, channels, A(1) / A(voxels)},
                 y.data() + n * channels);
-  return record<T>("global_avg_pool", y, {x}, [x, voxels, channels](const Tensor<T>& dy) {
-    for_each(x.device(), x.size(), detail::GlobalPoolGrad<T>{dy.data(), x.grad().data(), voxels, channels});
+  return record<T>("global_avg_pool", y, {x}, [dx = x.gradient(), voxels, channels](const Tensor<T>& dy) {
+    for_each(dy.device(), dx.size(), detail::GlobalPoolGrad<T>{dy.data(), dx.grad().data(), voxels, channels});
   });
 }
 

@@ -3,25 +3,12 @@
 
 #include "m3i/kernels/gather.hpp"
 #include "m3i/ops/arithmetic.hpp"
+#include "m3i/ops/axis.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
 
 namespace detail {
-
-/// A tensor seen as [outer, n, inner] around one axis.
-struct AxisView {
-  Index outer = 1, n = 1, inner = 1;
-  AxisView(const Shape& shape, int axis)
-      : outer(shape.slice(0, axis).size()), n(shape[axis]), inner(shape.slice(axis + 1, shape.rank()).size()) {}
-};
-
-inline Shape without_axis(const Shape& shape, int axis, bool keep) {
-  Shape out = shape.slice(0, axis);
-  if (keep) out.push_back(1);
-  for (int i = axis + 1; i < shape.rank(); ++i) out.push_back(shape[i]);
-  return out;
-}
 
 template <class T>
 struct AxisSum {
@@ -52,16 +39,22 @@ struct AxisSumGrad {
 
 template <class T>
 struct AxisMax {
+  using A = accumulate_t<T>;
   const T* x;
   T* y;
   Index* where;
   Index n, inner;
   M3I_HD void operator()(Index i) const {
     const T* in = x + i / inner * n * inner + i % inner;
+    A top = A(in[0]);
     Index best = 0;
-    for (Index k = 1; k < n; ++k)
-      if (accumulate_t<T>(in[k * inner]) > accumulate_t<T>(in[best * inner])) best = k;
-    y[i] = in[best * inner];
+    for (Index k = 1; k < n; ++k) {
+      const A v = A(in[k * inner]);
+      const bool larger = v > top || (v != v && top == top);  // NaN wins, as the first of its kind
+      top = larger ? v : top;
+      best = larger ? k : best;
+    }
+    y[i] = T(top);
     where[i] = best;
   }
 };
@@ -74,62 +67,81 @@ struct ChosenIndex {
 
 template <class T>
 Var<T> axis_sum(const char* name, const Var<T>& x, int axis, bool keep, bool average) {
-  axis = normal_axis(name, axis, x.shape());
-  const AxisView view(x.shape(), axis);
+  const AxisView view(name, axis, x.shape());
   require(!average || view.n > 0, name, ": axis ", axis, " of ", x.shape(), " is empty");
   const double scale = average ? 1.0 / double(view.n) : 1.0;
   const Tensor<T> y(without_axis(x.shape(), axis, keep), x.device());
   for_rows(x.device(), y.size(), AxisSum<T>{x.data(), y.data(), view.n, view.inner, scale}, view.n);
-  return record<T>(name, y, {x}, [x, view, scale](const Tensor<T>& dy) {
-    for_each(dy.device(), x.size(), AxisSumGrad<T>{dy.data(), x.grad().data(), view.n, view.inner, scale});
+  return record<T>(name, y, {x}, [dx = x.gradient(), view, scale](const Tensor<T>& dy) {
+    for_each(dy.device(), dx.size(), AxisSumGrad<T>{dy.data(), dx.grad().data(), view.n, view.inner, scale});
+  });
+}
+
+/// One row: the sum of a run of elements, in the type that is computed in.
+template <class T>
+struct RunSum {
+  using A = accumulate_t<T>;
+  const T* x;
+  A* y;
+  Index n, run;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index first = row * run, count = n - first < run ? n - first : run;
+    const T* in = x + first;
+    const A total = team.sum(count, [=](Index i) { return A(in[i]); });
+    A* out = y + row;
+    team.each(1, [=](Index) { *out = total; });
+  }
+};
+
+/// scale times the sum of all elements. Two levels, so that large tensors use every thread and keep their digits.
+template <class T>
+Var<T> total_sum(const char* name, const Var<T>& x, double scale) {
+  using A = accumulate_t<T>;
+  constexpr Index run = 4096;
+  const Index n = x.size(), runs = (n + run - 1) / run;
+  const Tensor<A> part({runs}, x.device()), total(Shape{}, x.device());
+  for_rows(x.device(), runs, RunSum<T>{x.data(), part.data(), n, run}, run);
+  for_rows(x.device(), 1, AxisSum<A>{part.data(), total.data(), runs, 1, scale});
+  return record<T>(name, cast<T>(total), {x}, [dx = x.gradient(), n, scale](const Tensor<T>& dy) {
+    for_each(dy.device(), n, AxisSumGrad<T>{dy.data(), dx.grad().data(), n, 1, scale});
   });
 }
 
 }  // namespace detail
 
-/// Sum over an axis, which is dropped, or kept with extent 1. Gradient: x.
+/// Sum over an axis, which is dropped, or kept with extent 1. Gradient: x. Throws ShapeError if there is no such axis.
 template <class T>
 Var<T> sum(const Var<T>& x, int axis, bool keep = false) {
   return detail::axis_sum("sum", x, axis, keep, false);
 }
-/// Mean over an axis.
+/// Mean over an axis, as sum. Throws ShapeError for an axis of extent 0.
 template <class T>
 Var<T> mean(const Var<T>& x, int axis, bool keep = false) {
   return detail::axis_sum("mean", x, axis, keep, true);
 }
-/// Sum of all elements, a scalar. Two levels, so that large tensors use every thread and keep their digits.
+/// Sum of all elements, a scalar. Gradient: x.
 template <class T>
 Var<T> sum(const Var<T>& x) {
-  const Index n = x.size(), chunk = 4096;
-  const Tensor<T> y(Shape{}, x.device());
-  if (n <= chunk || n % chunk != 0) {
-    for_rows(x.device(), 1, detail::AxisSum<T>{x.data(), y.data(), n, 1, 1.0});
-  } else {
-    const Tensor<T> part({n / chunk}, x.device());
-    for_rows(x.device(), n / chunk, detail::AxisSum<T>{x.data(), part.data(), chunk, 1, 1.0}, chunk);
-    for_rows(x.device(), 1, detail::AxisSum<T>{part.data(), y.data(), n / chunk, 1, 1.0});
-  }
-  return record<T>("sum", y, {x}, [x, n](const Tensor<T>& dy) {
-    for_each(dy.device(), n, detail::AxisSumGrad<T>{dy.data(), x.grad().data(), n, 1, 1.0});
-  });
+  return detail::total_sum("sum", x, 1.0);
 }
-/// Mean of all elements, a scalar.
+/// Mean of all elements, a scalar. Gradient: x. Throws ShapeError if there are none.
 template <class T>
 Var<T> mean(const Var<T>& x) {
   require(x.size() > 0, "mean: the input is empty, shape ", x.shape());
-  return sum(x) / double(x.size());
+  return detail::total_sum("mean", x, 1.0 / double(x.size()));
 }
-/// Maximum over an axis. The gradient goes to the first of equal maxima.
+/// Maximum over an axis, which is dropped, or kept with extent 1; NaN if the axis holds one. Gradient: x, to the first of
+/// equal maxima. Throws ShapeError for an axis of extent 0.
 template <class T>
 Var<T> max(const Var<T>& x, int axis, bool keep = false) {
-  axis = normal_axis("max", axis, x.shape());
-  const detail::AxisView view(x.shape(), axis);
+  const detail::AxisView view("max", axis, x.shape());
   require(view.n > 0, "max: axis ", axis, " of ", x.shape(), " is empty");
   const Tensor<T> y(detail::without_axis(x.shape(), axis, keep), x.device());
   const Tensor<Index> where(y.shape(), x.device());
   for_each(x.device(), y.size(), detail::AxisMax<T>{x.data(), y.data(), where.data(), view.n, view.inner});
-  return record<T>("max", y, {x}, [x, where, view](const Tensor<T>& dy) {
-    scatter_add(dy, x.grad(), detail::ChosenIndex{where.data(), view.n, view.inner});
+  return record<T>("max", y, {x}, [dx = x.gradient(), where, view](const Tensor<T>& dy) {
+    scatter_add(dy, dx.grad(), detail::ChosenIndex{where.data(), view.n, view.inner});
   });
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 /// Rearrangements. Reshape is a view; all others are one index map each, and their gradients the same map backwards.
 
+#include <algorithm>
 #include <array>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -17,7 +19,7 @@ inline namespace M3I_ABI {
 template <class T>
 Var<T> reshape(const Var<T>& x, const Shape& shape) {
   return record<T>("reshape", x.value().reshape(shape), {x},
-                   [x](const Tensor<T>& dy) { gather_add(dy, x.grad(), SameIndex{}); });
+                   [dx = x.gradient()](const Tensor<T>& dy) { gather_add(dy, dx.grad(), SameIndex{}); });
 }
 
 namespace detail {
@@ -68,7 +70,7 @@ template <class T>
 Var<T> gathered(const char* name, const Var<T>& x, const Shape& shape, const StrideMap& map) {
   const Tensor<T> y(shape, x.device());
   gather(x.value(), y, map);
-  return record<T>(name, y, {x}, [x, map](const Tensor<T>& dy) { scatter_add(dy, x.grad(), map); });
+  return record<T>(name, y, {x}, [dx = x.gradient(), map](const Tensor<T>& dy) { scatter_add(dy, dx.grad(), map); });
 }
 
 }  // namespace detail
@@ -89,7 +91,7 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
   }
   const Tensor<T> y = Tensor<T>::zeros(shape, inputs[0].device());
   const Index inner = shape.slice(axis + 1, shape.rank()).size(), full = shape[axis];
-  const auto block = [=](const Var<T>& x, Index offset) {
+  const auto block = [=](const auto& x, Index offset) {
     return detail::BlockIndex{x.shape()[axis], inner, offset, full};
   };
   Index offset = 0;
@@ -97,11 +99,13 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
     scatter_add(x.value(), y, block(x, offset));
     offset += x.shape()[axis];
   }
-  return record<T>("concat", y, inputs, [inputs, axis, block](const Tensor<T>& dy) {
+  std::vector<Gradient<T>> gradients;
+  for (const auto& x : inputs) gradients.push_back(x.gradient());
+  return record<T>("concat", y, inputs, [gradients, axis, block](const Tensor<T>& dy) {
     Index at = 0;
-    for (const auto& x : inputs) {
-      if (x.needs_grad()) gather_add(dy, x.grad(), block(x, at));
-      at += x.shape()[axis];
+    for (const auto& dx : gradients) {
+      if (dx.needs_grad()) gather_add(dy, dx.grad(), block(dx, at));
+      at += dx.shape()[axis];
     }
   });
 }
@@ -117,7 +121,8 @@ Var<T> slice(const Var<T>& x, int axis, Index begin, Index end) {
   const detail::BlockIndex map{end - begin, shape.slice(axis + 1, shape.rank()).size(), begin, x.shape()[axis]};
   const Tensor<T> y(shape, x.device());
   gather(x.value(), y, map);
-  return record<T>("slice", y, {x}, [x, map](const Tensor<T>& dy) { scatter_add(dy, x.grad(), map); });
+  return record<T>("slice", y, {x},
+                   [dx = x.gradient(), map](const Tensor<T>& dy) { scatter_add(dy, dx.grad(), map); });
 }
 
 /// Cuts an axis into pieces of the given sizes, which must add up to its extent.
@@ -206,36 +211,57 @@ struct SelectRows {
     y[i] = x[(outer * full + ids[k]) * inner + i % inner];
   }
 };
-/// One team a selected entry. The first selection of an id adds up all of them, in order: no two teams meet.
+/// One team a different id: it adds up all entries that selected it, in their order, so that no two teams meet.
 template <class T>
 struct SelectRowsGrad {
   using A = accumulate_t<T>;
-  const std::int64_t* ids;
+  const std::int64_t* id;        // [different]
+  const Index *starts, *places;  // the entries that selected id[u]: places[starts[u]] .. places[starts[u + 1]]
   const T* dy;
   T* dx;
-  Index full, count, inner;
+  Index full, count, inner, different;
   template <class Team>
   M3I_HD void operator()(Team team, Index row) const {
-    const Index outer = row / count, k = row % count;
-    const std::int64_t id = ids[k];
-    for (Index j = 0; j < k; ++j)
-      if (ids[j] == id) return;
-    const T* from = dy + outer * count * inner;
-    T* to = dx + (outer * full + id) * inner;
-    const std::int64_t* all = ids;
-    const Index n = count, width = inner;
+    const Index outer = row / different, u = row % different, first = starts[u], last = starts[u + 1], width = inner;
+    const T* from = dy + outer * count * width;
+    T* to = dx + (outer * full + id[u]) * width;
+    const Index* place = places;
     team.each(width, [=](Index c) {
       A total = A(to[c]);
-      for (Index j = k; j < n; ++j)
-        if (all[j] == id) total += A(from[j * width + c]);
+      for (Index e = first; e < last; ++e) total += A(from[place[e] * width + c]);
       to[c] = T(total);
     });
   }
 };
-inline void check_ids(const char* name, const Tensor<std::int64_t>& ids, Index extent) {
-  const auto values = ids.to_vector();
+/// Which entries selected which id.
+struct Selections {
+  Tensor<std::int64_t> id;
+  Tensor<Index> starts, places;
+  Selections(const std::vector<std::int64_t>& ids, Device device) {
+    std::vector<Index> place(ids.size()), first;
+    std::iota(place.begin(), place.end(), Index(0));
+    std::stable_sort(place.begin(), place.end(),
+                     [&](Index a, Index b) { return ids[std::size_t(a)] < ids[std::size_t(b)]; });
+    std::vector<std::int64_t> different;
+    for (std::size_t e = 0; e < place.size(); ++e) {
+      const std::int64_t own = ids[std::size_t(place[e])];
+      if (!different.empty() && different.back() == own) continue;
+      different.push_back(own);
+      first.push_back(Index(e));
+    }
+    first.push_back(Index(place.size()));
+    id = Tensor<std::int64_t>::from(different, {Index(different.size())}, device);
+    starts = Tensor<Index>::from(first, {Index(first.size())}, device);
+    places = Tensor<Index>::from(place, {Index(place.size())}, device);
+  }
+};
+/// The ids in host memory, each of them in [0, extent).
+inline std::vector<std::int64_t> checked_ids(const char* name, const Tensor<std::int64_t>& ids, Index extent) {
+  auto values = ids.to_vector();
   for (std::size_t i = 0; i < values.size(); ++i)
-    require(values[i] >= 0 && values[i] < extent, name, ": id ", values[i], " at position ", i, " is outside [0, ", extent, ")");
+    require(values[i] >= 0 && values[i] < extent, name, ": id ", values[i], " at position ", i, " is outside [0, ",
+            extent, ")");
+  return values;
 }
 }  // namespace detail
 
@@ -245,8 +271,8 @@ Var<T> broadcast_to(const Var<T>& x, const Shape& shape) {
   require(broadcast("broadcast_to", x.shape(), shape) == shape, "broadcast_to: ", x.shape(), " does not fit ", shape);
   const Tensor<T> y(shape, x.device());
   for_each(x.device(), y.size(), detail::BroadcastCopy<T>{x.data(), y.data(), detail::broadcast_map(x.shape(), shape)});
-  return record<T>("broadcast_to", y, {x}, [x, shape](const Tensor<T>& dy) {
-    detail::reduce_to(x.shape(), shape, dy.device(), detail::PlainSlope<T>{dy.data()}, x.grad().data());
+  return record<T>("broadcast_to", y, {x}, [dx = x.gradient(), shape](const Tensor<T>& dy) {
+    detail::reduce_to(shape, detail::PlainSlope<T>{dy.data()}, dx.grad());
   });
 }
 
@@ -255,7 +281,7 @@ template <class T>
 Var<T> index_select(const Var<T>& x, int axis, const Tensor<std::int64_t>& ids) {
   axis = normal_axis("index_select", axis, x.shape());
   require(ids.rank() == 1, "index_select: ids must be [n], got ", ids.shape());
-  detail::check_ids("index_select", ids, x.shape()[axis]);
+  const auto values = detail::checked_ids("index_select", ids, x.shape()[axis]);
   Shape shape = x.shape();
   shape[axis] = ids.size();
   const Index inner = shape.slice(axis + 1, shape.rank()).size(), outer = shape.slice(0, axis).size();
@@ -263,9 +289,13 @@ Var<T> index_select(const Var<T>& x, int axis, const Tensor<std::int64_t>& ids) 
   const Tensor<std::int64_t> where = ids.to(x.device());
   const Tensor<T> y(shape, x.device());
   for_each(x.device(), y.size(), detail::SelectRows<T>{x.data(), where.data(), y.data(), full, count, inner});
-  return record<T>("index_select", y, {x}, [=](const Tensor<T>& dy) {
-    for_rows(dy.device(), outer * count,
-             detail::SelectRowsGrad<T>{where.data(), dy.data(), x.grad().data(), full, count, inner}, inner);
+  return record<T>("index_select", y, {x}, [=, dx = x.gradient()](const Tensor<T>& dy) {
+    const detail::Selections chosen(values, dy.device());
+    const Index different = chosen.id.size();
+    for_rows(dy.device(), outer * different,
+             detail::SelectRowsGrad<T>{chosen.id.data(), chosen.starts.data(), chosen.places.data(), dy.data(),
+                                       dx.grad().data(), full, count, inner, different},
+             inner * count / std::max<Index>(1, different));
   });
 }
 

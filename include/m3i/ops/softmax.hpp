@@ -4,6 +4,7 @@
 #include "m3i/autodiff/record.hpp"
 #include "m3i/kernels/for_rows.hpp"
 #include "m3i/kernels/math.hpp"
+#include "m3i/ops/axis.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -123,20 +124,16 @@ struct LogSumExpRowGrad {
   }
 };
 
-/// How a tensor falls into rows along an axis.
-struct AxisSplit {
-  Index rows, n, inner;
-};
-inline AxisSplit axis_split(const char* name, int axis, const Shape& shape) {
+/// The rows of a tensor that must have some.
+inline AxisView non_empty_axis(const char* name, int axis, const Shape& shape) {
   require(shape.rank() > 0 && shape.size() > 0, name, ": needs a non-empty axis, got ", shape);
-  const int a = normal_axis(name, axis, shape);
-  return {shape.size() / shape[a], shape[a], shape.slice(a + 1, shape.rank()).size()};
+  return AxisView(name, axis, shape);
 }
 /// Runs Functor<T, contiguous>{rows, pointers...} on each row.
 template <template <class, bool> class Functor, class T, class... Pointers>
-void run_along_axis(Device device, const AxisSplit& s, Pointers... pointers) {
-  if (s.inner == 1) for_rows(device, s.rows, Functor<T, true>{{s.n, 1}, pointers...}, s.n);
-  else for_rows(device, s.rows, Functor<T, false>{{s.n, s.inner}, pointers...}, s.n);
+void run_along_axis(Device device, const AxisView& v, Pointers... pointers) {
+  if (v.inner == 1) for_rows(device, v.rows(), Functor<T, true>{{v.n, 1}, pointers...}, v.n);
+  else for_rows(device, v.rows(), Functor<T, false>{{v.n, v.inner}, pointers...}, v.n);
 }
 template <class T, bool contiguous>
 using LogSoftmaxRow = LogSumExpRow<T, contiguous, false>;
@@ -148,22 +145,22 @@ using ReducedLogSumExpRow = LogSumExpRow<T, contiguous, true>;
 /// softmax: y = exp(x) / sum(exp(x)) along an axis. Gradient: x; keeps y. A row of -infinity gives NaN.
 template <class T>
 Var<T> softmax(const Var<T>& x, int axis = -1) {
-  const auto split = detail::axis_split("softmax", axis, x.shape());
+  const auto view = detail::non_empty_axis("softmax", axis, x.shape());
   const Tensor<T> y(x.shape(), x.device());
-  detail::run_along_axis<detail::SoftmaxRow, T>(x.device(), split, x.data(), y.data());
-  return record<T>("softmax", y, {x}, [x, y, split](const Tensor<T>& dy) {
-    detail::run_along_axis<detail::SoftmaxRowGrad, T>(dy.device(), split, y.data(), dy.data(), x.grad().data());
+  detail::run_along_axis<detail::SoftmaxRow, T>(x.device(), view, x.data(), y.data());
+  return record<T>("softmax", y, {x}, [dx = x.gradient(), y, view](const Tensor<T>& dy) {
+    detail::run_along_axis<detail::SoftmaxRowGrad, T>(dy.device(), view, y.data(), dy.data(), dx.grad().data());
   });
 }
 
 /// log_softmax: y = x - log(sum(exp(x))) along an axis. Gradient: x; keeps y.
 template <class T>
 Var<T> log_softmax(const Var<T>& x, int axis = -1) {
-  const auto split = detail::axis_split("log_softmax", axis, x.shape());
+  const auto view = detail::non_empty_axis("log_softmax", axis, x.shape());
   const Tensor<T> y(x.shape(), x.device());
-  detail::run_along_axis<detail::LogSoftmaxRow, T>(x.device(), split, x.data(), y.data());
-  return record<T>("log_softmax", y, {x}, [x, y, split](const Tensor<T>& dy) {
-    detail::run_along_axis<detail::LogSoftmaxRowGrad, T>(dy.device(), split, y.data(), dy.data(), x.grad().data());
+  detail::run_along_axis<detail::LogSoftmaxRow, T>(x.device(), view, x.data(), y.data());
+  return record<T>("log_softmax", y, {x}, [dx = x.gradient(), y, view](const Tensor<T>& dy) {
+    detail::run_along_axis<detail::LogSoftmaxRowGrad, T>(dy.device(), view, y.data(), dy.data(), dx.grad().data());
   });
 }
 
@@ -171,15 +168,11 @@ Var<T> log_softmax(const Var<T>& x, int axis = -1) {
 /// -infinity (its gradient is 0), infinity if the row has one.
 template <class T>
 Var<T> logsumexp(const Var<T>& x, int axis = -1, bool keep = false) {
-  const auto split = detail::axis_split("logsumexp", axis, x.shape());
-  const int a = normal_axis("logsumexp", axis, x.shape());
-  Shape shape = x.shape().slice(0, a);
-  if (keep) shape.push_back(1);
-  for (int i = a + 1; i < x.rank(); ++i) shape.push_back(x.shape()[i]);
-  const Tensor<T> y(shape, x.device());
-  detail::run_along_axis<detail::ReducedLogSumExpRow, T>(x.device(), split, x.data(), y.data());
-  return record<T>("logsumexp", y, {x}, [x, y, split](const Tensor<T>& dy) {
-    detail::run_along_axis<detail::LogSumExpRowGrad, T>(dy.device(), split, x.data(), y.data(), dy.data(),
+  const auto view = detail::non_empty_axis("logsumexp", axis, x.shape());
+  const Tensor<T> y(detail::without_axis(x.shape(), axis, keep), x.device());
+  detail::run_along_axis<detail::ReducedLogSumExpRow, T>(x.device(), view, x.data(), y.data());
+  return record<T>("logsumexp", y, {x}, [x, y, view](const Tensor<T>& dy) {
+    detail::run_along_axis<detail::LogSumExpRowGrad, T>(dy.device(), view, x.data(), y.data(), dy.data(),
                                                         x.grad().data());
   });
 }

@@ -56,7 +56,7 @@ template <class T, class A = accumulate_t<T>>
 void add_pad_sums(const WindowInput<T>& in, Index part, const Tensor<A>& sums) {
   if (!sums.defined()) return;
   const Index groups = sums.shape()[0], channels = sums.shape()[1];
-  for_columns(sums.device(), groups, channels, WindowCell<A>{sums.data(), channels},
+  for_columns(sums.device(), groups, channels, MatrixCell<A>{sums.data(), channels},
               in.pad.grad().data() + in.offset + part * channels);
 }
 
@@ -128,7 +128,7 @@ Var<T> window_attention(
     if (!table.needs_grad()) return;
     const Index pair_count = p.keys * p.queries, all = heads * pair_count;
     const auto scores = Tensor<A>::zeros({heads, pair_count}, device);
-    for_columns(device, d.groups, all, WindowCell<A>{partial.data(), all}, scores.data());
+    for_columns(device, d.groups, all, MatrixCell<A>{partial.data(), all}, scores.data());
     const PairLists lists(spec, device);
     for_each(device, table.size(),
              WindowBiasGrad<T>{scores.data(), lists.starts.data(), lists.pairs.data(), table.grad().data(), heads,

@@ -72,13 +72,6 @@ struct WindowBias {
   }
 };
 
-template <class A>
-struct WindowCell {
-  const A* x;
-  Index cols;
-  M3I_HD A operator()(Index r, Index c) const { return x[r * cols + c]; }
-};
-
 /// tokens[w, t]: the position in the volume of token t of window w, or -1 outside; regions[w, t]: which of up to 27
 /// parts of the rolled volume it lies in. A window across the seam of the roll sees several.
 struct WindowTokens {
