@@ -144,7 +144,7 @@ void reduce_to(const Shape& to, const Slope& slope, const Tensor<T>& grad) {
 template <class Op, class T>
 Var<T> binary(const Var<T>& a, const Var<T>& b) {
   const Shape shape = broadcast(Op::name, a.shape(), b.shape());
-  require(a.device() == b.device(), Op::name, ": inputs on ", a.device(), " and ", b.device());
+  require_one_device(Op::name, {a, b});
   const Tensor<T> y(shape, a.device());
   const auto at_a = broadcast_map(a.shape(), shape), at_b = broadcast_map(b.shape(), shape);
   if (a.shape() == b.shape()) {
