@@ -51,8 +51,9 @@ stage() {
 build() {
   local launcher=()
   if command -v ccache > /dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-  cmake --preset release -B "$build" -DM3I_TESTS=OFF -DM3I_INSTALL=OFF "${launcher[@]}" > "$out/build.log"
-  cmake --build "$build" --parallel "$jobs" --target "${programs[@]}" | tee -a "$out/build.log" | grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|error' | cut -c1-100
+  { cmake --preset release -B "$build" -DM3I_TESTS=OFF -DM3I_INSTALL=OFF "${launcher[@]}" &&
+    cmake --build "$build" --parallel "$jobs" --target "${programs[@]}"; } 2>&1 | tee "$out/build.log" |
+    sed -u -n -E 's|^(\[[0-9]+/[0-9]+\]).*/([^ /]+)$|  \1 \2|p' || { tail -30 "$out/build.log"; return 1; }
 }
 
 stage "install" scripts/setup.sh
