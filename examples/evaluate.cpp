@@ -22,15 +22,17 @@ void write_scores(const std::string& program, const SegmentationScores& scores, 
   make_folder(out);
   write_metrics(out + "/metrics.json", scores_json(scores));
   write_file(out + "/scores.csv", scores_csv(scores));
-  std::printf("%s%s\n%s\n%s: wrote %s/metrics.json, scores.csv\n", table_text(scores_table(scores)).c_str(), scores.dice_text().c_str(),
-              scores.hd95_text().c_str(), program.c_str(), out.c_str());
+  std::printf("%s%s\n%s\n%s: wrote %s/metrics.json, scores.csv\n", table_text(scores_table(scores)).c_str(),
+              scores.dice_text().c_str(), scores.hd95_text().c_str(), program.c_str(), out.c_str());
 }
 
-// A model on a data set ------------------------------------------------------------------------------------------------
+// A model on a data set
+// ------------------------------------------------------------------------------------------------
 
 /// The images to score. Without a split all of them, whatever the configuration's ratios.
 Cohort cohort_of(const Request& request, Task task, const MethodConfig& config, const std::string& data) {
-  require<UsageError>(request.part == "all" || !request.split.empty(), "--part ", request.part, " needs --split split.json");
+  require<UsageError>(request.part == "all" || !request.split.empty(), "--part ", request.part,
+                      " needs --split split.json");
   return load_cohort(data, request.split, task, config);
 }
 
@@ -42,8 +44,10 @@ void evaluate_segmentation(const Request& request, const ModelFile& file, const 
   Progress progress("evaluate", Index(entries.size()));
   for (const Index e : entries) {
     const SubjectEntry& entry = cohort.entry(e);
-    const auto truth = LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
-    const auto prediction = segment(model, preprocess(read_nifti<float>(entry.image), preprocess_options(file.info.config)), device);
+    const auto truth =
+        LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
+    const auto prediction =
+        segment(model, preprocess(read_nifti<float>(entry.image), preprocess_options(file.info.config)), device);
     SegmentationCase one = score_case(scores, prediction.voxels, truth, spacing_mm(prediction.affine));
     one.subject = entry.subject, one.image = entry.image, one.labels = entry.labels;
     scores.cases.push_back(std::move(one));
@@ -58,13 +62,14 @@ void evaluate_classification(const Request& request, const ModelFile& file, cons
   Table table({"image", "class", "predicted", "probability"});
   for (const Index e : cohort.part(request.part)) {
     const SubjectEntry& entry = cohort.entry(e);
-    require<FileError>(*entry.class_label < file.info.classes(), entry.image, ": is of class ", *entry.class_label, ", the model has ",
-                       file.info.classes(), " classes");
+    require<FileError>(*entry.class_label < file.info.classes(), entry.image, ": is of class ", *entry.class_label,
+                       ", the model has ", file.info.classes(), " classes");
     const auto volume = read_preprocessed(entry.image, preprocess_options(file.info.config)).volume.voxels;
     cases.push_back({entry.subject, entry.image, *entry.class_label, class_probabilities(model, volume, device)});
     const ClassifiedCase& one = cases.back();
     table.add({fs::path(entry.image).filename().string(), file.info.names[std::size_t(one.label)],
-               file.info.names[std::size_t(one.predicted())], fixed_text(one.probabilities[std::size_t(one.predicted())], 3)});
+               file.info.names[std::size_t(one.predicted())],
+               fixed_text(one.probabilities[std::size_t(one.predicted())], 3)});
   }
   make_folder(request.paths[2]);
   const OrderedJson metrics = classification_metrics(cases, file.info.names, file.info.config.run.seed);
@@ -75,17 +80,21 @@ void evaluate_classification(const Request& request, const ModelFile& file, cons
 
 void evaluate_model(const Request& request) {
   const ModelFile file = read_model(request.paths[0]);
-  require<FileError>(file.info.kind != "pretrained", file.path(), ": is pretrained only and predicts nothing; fine-tune it first");
+  require<FileError>(file.info.kind != "pretrained", file.path(),
+                     ": is pretrained only and predicts nothing; fine-tune it first");
   const Device device = Device::parse(request.device);
   const bool segmentation = file.info.kind == "segmentation";
-  const Cohort cohort = cohort_of(request, segmentation ? Task::segmentation : Task::classification, file.info.config, request.paths[1]);
-  std::printf("evaluate: %s model, part \"%s\" of %s: %zu images\nevaluate: preprocessing: %s\n", file.info.kind.c_str(), request.part.c_str(),
-              request.paths[1].c_str(), cohort.part(request.part).size(), preprocessing_text(file.info.config).c_str());
+  const Cohort cohort =
+      cohort_of(request, segmentation ? Task::segmentation : Task::classification, file.info.config, request.paths[1]);
+  std::printf("evaluate: %s model, part \"%s\" of %s: %zu images\nevaluate: preprocessing: %s\n",
+              file.info.kind.c_str(), request.part.c_str(), request.paths[1].c_str(), cohort.part(request.part).size(),
+              preprocessing_text(file.info.config).c_str());
   if (segmentation) evaluate_segmentation(request, file, cohort, device);
   else evaluate_classification(request, file, cohort, device);
 }
 
-// Label files against label files ---------------------------------------------------------------------------------------
+// Label files against label files
+// ---------------------------------------------------------------------------------------
 
 /// NIfTI files of a folder, or one file, by their names without ending.
 std::map<std::string, std::string> files_by_name(const std::string& path) {
@@ -105,19 +114,21 @@ struct FilePair {
   std::string name, prediction, labels;
 };
 
-/// Pairs X with X, else with X_label, X_seg, ...; X_0000 (a channel of nnU-Net) also with X. A single file on each side is
-/// a pair whatever its name. Every prediction must have labels; labels without a prediction are counted, because a mean
-/// without them may look better.
+/// Pairs X with X, else with X_label, X_seg, ...; X_0000 (a channel of nnU-Net) also with X. A single file on each side
+/// is a pair whatever its name. Every prediction must have labels; labels without a prediction are counted, because a
+/// mean without them may look better.
 std::vector<FilePair> pair_files(const Request& request) {
   const auto predictions = files_by_name(request.predictions), labels = files_by_name(request.labels);
-  if (predictions.size() == 1 && labels.size() == 1) return {{predictions.begin()->first, predictions.begin()->second, labels.begin()->second}};
+  if (predictions.size() == 1 && labels.size() == 1)
+    return {{predictions.begin()->first, predictions.begin()->second, labels.begin()->second}};
   std::vector<FilePair> pairs;
   std::string missing;
   for (const auto& [name, file] : predictions) {
     auto at = labels.find(name);
     const auto is_target = [&, start = name](const auto& item) {
       const auto words = detail::name_words(item.first.substr(std::min(start.size(), item.first.size())));
-      return item.first.rfind(start, 0) == 0 && words.size() == 2 && words[0].empty() && detail::is_target_word(words[1]);
+      return item.first.rfind(start, 0) == 0 && words.size() == 2 && words[0].empty() &&
+             detail::is_target_word(words[1]);
     };
     if (at == labels.end()) at = std::find_if(labels.begin(), labels.end(), is_target);
     if (at == labels.end()) at = labels.find(detail::without_channel(name));
@@ -126,7 +137,8 @@ std::vector<FilePair> pair_files(const Request& request) {
   }
   require<FileError>(missing.empty(), request.labels, ": has no label file of the name of", missing);
   if (pairs.size() < labels.size())
-    std::printf("evaluate: note: %zu of %zu label files have no prediction and are not scored\n", labels.size() - pairs.size(), labels.size());
+    std::printf("evaluate: note: %zu of %zu label files have no prediction and are not scored\n",
+                labels.size() - pairs.size(), labels.size());
   return pairs;
 }
 
@@ -157,8 +169,8 @@ void evaluate_files(const Request& request) {
   SegmentationScores scores{parse_convention(request.convention), scheme.names, scheme.values, {}};
   for (const FilePair& pair : pairs) {
     const auto prediction = read_labels<std::int32_t>(pair.prediction), labels = read_labels<std::int32_t>(pair.labels);
-    SegmentationCase one = score_case(scores, table.classes(prediction.voxels, pair.prediction), table.classes(labels.voxels, pair.labels),
-                                      spacing_mm(labels.affine));
+    SegmentationCase one = score_case(scores, table.classes(prediction.voxels, pair.prediction),
+                                      table.classes(labels.voxels, pair.labels), spacing_mm(labels.affine));
     one.subject = pair.name, one.image = pair.prediction, one.labels = pair.labels;
     scores.cases.push_back(std::move(one));
   }
@@ -169,13 +181,17 @@ int run(const Request& request) {
   const bool files = !request.predictions.empty() || !request.labels.empty();
   parse_convention(request.convention);
   if (files) {
-    require<UsageError>(!request.predictions.empty() && !request.labels.empty(), "--predictions and --labels belong together");
-    require<UsageError>(request.paths.size() == 1, "with --predictions and --labels one path is expected, OUT; found ", request.paths.size());
-    require<UsageError>(request.split.empty() && request.part == "all", "--split and --part belong to the evaluation of a model");
+    require<UsageError>(!request.predictions.empty() && !request.labels.empty(),
+                        "--predictions and --labels belong together");
+    require<UsageError>(request.paths.size() == 1, "with --predictions and --labels one path is expected, OUT; found ",
+                        request.paths.size());
+    require<UsageError>(request.split.empty() && request.part == "all",
+                        "--split and --part belong to the evaluation of a model");
     evaluate_files(request);
   } else {
-    require<UsageError>(request.paths.size() == 3, "expected MODEL DATA OUT, or --predictions DIR --labels DIR OUT; found ",
-                        request.paths.size(), " path(s)");
+    require<UsageError>(request.paths.size() == 3,
+                        "expected MODEL DATA OUT, or --predictions DIR --labels DIR OUT; found ", request.paths.size(),
+                        " path(s)");
     evaluate_model(request);
   }
   return 0;
@@ -185,25 +201,32 @@ int run(const Request& request) {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Scores segmentations by Dice and the 95th percentile Hausdorff distance (HD95), classifications by accuracy and AUC.\n"
-                 "  evaluate MODEL DATA OUT                              a model on a data set\n"
-                 "  evaluate --predictions DIR --labels DIR OUT          label files that any program has written\n"
-                 "Prints a table; makes OUT/metrics.json and, for segmentations, OUT/scores.csv with every case and structure.");
+    CLI::App app(
+        "Scores segmentations by Dice and the 95th percentile Hausdorff distance (HD95), classifications by accuracy "
+        "and AUC.\n"
+        "  evaluate MODEL DATA OUT                              a model on a data set\n"
+        "  evaluate --predictions DIR --labels DIR OUT          label files that any program has written\n"
+        "Prints a table; makes OUT/metrics.json and, for segmentations, OUT/scores.csv with every case and structure.");
     Request request;
     app.add_option("paths", request.paths, "MODEL DATA OUT, or OUT alone")->required()->expected(1, 3);
     app.add_option("--split", request.split, "split.json of the run that made the model");
     app.add_option("--part", request.part, "train, validation, test (with --split) or all")->capture_default_str();
     app.add_option("--predictions", request.predictions, "predicted labels: a folder, or one file");
     app.add_option("--labels", request.labels, "true labels of the same names: X.nii.gz, X_label.nii.gz, X_seg.nii.gz");
-    app.add_option("--names", request.names, "names of labels 1, 2, ... (with --predictions), separated by commas")->delimiter(',');
+    app.add_option("--names", request.names, "names of labels 1, 2, ... (with --predictions), separated by commas")
+        ->delimiter(',');
     app.add_option("--convention", request.convention,
-                   "of HD95: monai (mm, the larger direction), medpy (mm, both directions together), nnformer (as medpy, in voxels,\n"
-                   "and empty masks count 0). Figures of different conventions cannot be compared")->capture_default_str();
+                   "of HD95: monai (mm, the larger direction), medpy (mm, both directions together), nnformer (as "
+                   "medpy, in voxels,\n"
+                   "and empty masks count 0). Figures of different conventions cannot be compared")
+        ->capture_default_str();
     app.add_option("--device", request.device, "cpu, cuda:0, ...")->capture_default_str();
-    app.footer("Example:  evaluate runs/seg/model.safetensors data/phantoms scores --split runs/seg/split.json --part test\n"
-               "          evaluate --predictions labels/ --labels data/phantoms/labelsTr scores --names skull,brain\n"
-               "A structure that is absent from the reference has no Dice and is left out of means (nnformer: 1 or 0); a structure\n"
-               "that is missed or invented has no HD95, and is counted. Spacing comes from the label file's header.");
+    app.footer(
+        "Example:  evaluate runs/seg/model.safetensors data/phantoms scores --split runs/seg/split.json --part test\n"
+        "          evaluate --predictions labels/ --labels data/phantoms/labelsTr scores --names skull,brain\n"
+        "A structure that is absent from the reference has no Dice and is left out of means (nnformer: 1 or 0); a "
+        "structure\n"
+        "that is missed or invented has no HD95, and is counted. Spacing comes from the label file's header.");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     return run(request);
   });

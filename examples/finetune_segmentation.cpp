@@ -1,7 +1,8 @@
 // Fine-tunes the volume network for segmentation (paper, 4.2.1): encoder and decoder from pretraining, a new head, Dice
 // loss; validated while it learns, the best model tested on the input's own grid.
 //
-//     finetune_segmentation data/phantoms runs/seg --pretrained runs/pretrain/model.safetensors --config configs/demo.json
+//     finetune_segmentation data/phantoms runs/seg --pretrained runs/pretrain/model.safetensors --config
+//     configs/demo.json
 
 #include <CLI/CLI.hpp>
 
@@ -19,14 +20,22 @@ struct Request {
 };
 
 /// One step of gradient descent on one batch. Returns the loss; when it is not finite nothing has been changed.
-double training_step(const SegmentationModel<T>& model, const VolumeBatch& batch, const SegmentationConfig& c, Trainer<T>& trainer,
-                     Random random, OrderedJson& record) {
+double training_step(const SegmentationModel<T>& model,
+                     const VolumeBatch& batch,
+                     const SegmentationConfig& c,
+                     Trainer<T>& trainer,
+                     Random random,
+                     OrderedJson& record) {
   const auto outputs = model(Var<T>(batch.images), Mode{true, &random});
   return descend(segmentation_loss(outputs, batch.labels, c), trainer, record);
 }
 
 /// Mean Dice over structures and validation subjects, on the network's grid; NaN without any.
-double validate(const SegmentationModel<T>& model, const Cohort& cohort, const SampleSource& samples, Index classes, Device device) {
+double validate(const SegmentationModel<T>& model,
+                const Cohort& cohort,
+                const SampleSource& samples,
+                Index classes,
+                Device device) {
   std::vector<double> dice;
   for (const Index entry : cohort.validation) {
     const auto prediction = most_probable(class_probabilities(model, samples.image(entry), device));
@@ -36,7 +45,9 @@ double validate(const SegmentationModel<T>& model, const Cohort& cohort, const S
 }
 
 /// The slice that shows most of the truth: plain, with the truth, with the prediction.
-void draw_overlay(const std::string& path, const Volume<float>& image, const Tensor<std::uint8_t>& truth,
+void draw_overlay(const std::string& path,
+                  const Volume<float>& image,
+                  const Tensor<std::uint8_t>& truth,
                   const Tensor<std::uint8_t>& prediction) {
   const OrientationMap map = ras_map(image.affine);
   const Volume<float> ras = reorient(image, map);
@@ -45,12 +56,15 @@ void draw_overlay(const std::string& path, const Volume<float>& image, const Ten
   const double high = window[1] > window[0] ? window[1] : window[0] + 1;
   const Index largest = std::max({ras.shape()[0], ras.shape()[1], ras.shape()[2]});
   const Plane plane = Plane::coronal;
-  write_png(path, compare_labels(ras, truth_ras, prediction_ras, plane, fullest_slice(truth_ras, plane), window[0], high,
-                                 std::max(1.0, 192.0 / double(largest))));
+  write_png(path, compare_labels(ras, truth_ras, prediction_ras, plane, fullest_slice(truth_ras, plane), window[0],
+                                 high, std::max(1.0, 192.0 / double(largest))));
 }
 
 /// The test subjects, scored on their own grids. Pictures go to OUT/overlays.
-SegmentationScores test(const SegmentationModel<T>& model, const Cohort& cohort, const LabelScheme& scheme, const MethodConfig& config,
+SegmentationScores test(const SegmentationModel<T>& model,
+                        const Cohort& cohort,
+                        const LabelScheme& scheme,
+                        const MethodConfig& config,
                         const std::string& out) {
   SegmentationScores scores{Hausdorff95::monai, scheme.names, scheme.values, {}};
   if (!cohort.test.empty()) make_folder(out + "/overlays");
@@ -58,8 +72,10 @@ SegmentationScores test(const SegmentationModel<T>& model, const Cohort& cohort,
   for (const Index e : cohort.test) {
     const SubjectEntry& entry = cohort.entry(e);
     const Volume<float> image = read_nifti<float>(entry.image);
-    const auto prediction = segment(model, preprocess(image, preprocess_options(config)), Device::parse(config.run.device)).voxels;
-    const auto truth = LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
+    const auto prediction =
+        segment(model, preprocess(image, preprocess_options(config)), Device::parse(config.run.device)).voxels;
+    const auto truth =
+        LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
     SegmentationCase one = score_case(scores, prediction, truth, spacing_mm(image.affine));
     one.subject = entry.subject, one.image = entry.image, one.labels = entry.labels;
     scores.cases.push_back(std::move(one));
@@ -89,20 +105,25 @@ int run(const Request& request, const MethodConfig& config) {
   start_from_pretrained("finetune_segmentation", model, request.pretrained, config);
   to(model, device);
   const FinetunePlan plan(Index(cohort.train.size()), c.training);
-  std::printf("finetune_segmentation: %s\nfinetune_segmentation: %lld structures, %lld parameters, %lld steps of %lld, device %s\n",
-              cohort_text(cohort).c_str(), (long long)scheme.classes() - 1, (long long)count_parameters(model), (long long)plan.steps,
-              (long long)plan.batch, config.run.device.c_str());
+  std::printf(
+      "finetune_segmentation: %s\nfinetune_segmentation: %lld structures, %lld parameters, %lld steps of %lld, device "
+      "%s\n",
+      cohort_text(cohort).c_str(), (long long)scheme.classes() - 1, (long long)count_parameters(model),
+      (long long)plan.steps, (long long)plan.batch, config.run.device.c_str());
   make_folder(out);
 
   Trainer<T> trainer(parameters<T>(model), c.training.optimizer, plan.steps);
-  TrainingRun<T> training(out, config, text("segmentation of ", scheme.classes(), " classes, nnformer ", config.network.image_size,
-                                            ", embedding ", config.network.embedding), plan.steps, "finetune_segmentation");
+  TrainingRun<T> training(out, config,
+                          text("segmentation of ", scheme.classes(), " classes, nnformer ", config.network.image_size,
+                               ", embedding ", config.network.embedding),
+                          plan.steps, "finetune_segmentation");
   training.add_module("model/", model);
   training.add_trainer("network", trainer);
   training.add_note("cohort", cohort_hash(cohort));
   training.start(request.resume);
   write_split(out + "/split.json", cohort.split);
-  BestModel<T, SegmentationModel<T>> best(out + "/model.safetensors", model, {"segmentation", config, scheme.names, scheme.values, {}},
+  BestModel<T, SegmentationModel<T>> best(out + "/model.safetensors", model,
+                                          {"segmentation", config, scheme.names, scheme.values, {}},
                                           "mean Dice of the validation subjects");
   if (request.resume) best.resume();
 
@@ -115,7 +136,8 @@ int run(const Request& request, const MethodConfig& config) {
     record["epoch"] = plan.epoch(step);
     set_trainable(model.network.model_down, !plan.head_only(step));
     set_trainable(model.network.decoder, !plan.head_only(step));
-    const double loss = training_step(model, batch, c, trainer, Random(config.run.seed, 3).split(std::uint64_t(step)), record);
+    const double loss =
+        training_step(model, batch, c, trainer, Random(config.run.seed, 3).split(std::uint64_t(step)), record);
     record["step_seconds"] = watch.lap();
     if (plan.validates(step) && !cohort.validation.empty()) {
       const double dice = validate(model, cohort, samples, scheme.classes(), device);
@@ -130,12 +152,18 @@ int run(const Request& request, const MethodConfig& config) {
   best.finish(plan.steps);
   const SegmentationScores scores = test(model, cohort, scheme, config, out);
   OrderedJson metrics = scores_json(scores);
-  metrics["run"] = {{"seed", config.run.seed}, {"pretrained", request.pretrained}, {"train_images", cohort.train.size()},
-                    {"validation_images", cohort.validation.size()}, {"steps", plan.steps}, {"model_step", best.step()},
+  metrics["run"] = {{"seed", config.run.seed},
+                    {"pretrained", request.pretrained},
+                    {"train_images", cohort.train.size()},
+                    {"validation_images", cohort.validation.size()},
+                    {"steps", plan.steps},
+                    {"model_step", best.step()},
                     {"validation_dice", best.score().value_or(std::nan(""))}};
   write_metrics(out + "/metrics.json", metrics);
-  std::printf("%s%s\n%s\nfinetune_segmentation: wrote %s/model.safetensors, metrics.json, split.json, loss.svg, overlays/, log.jsonl\n",
-              table_text(scores_table(scores)).c_str(), scores.dice_text().c_str(), scores.hd95_text().c_str(), out.c_str());
+  std::printf(
+      "%s%s\n%s\nfinetune_segmentation: wrote %s/model.safetensors, metrics.json, split.json, loss.svg, overlays/, "
+      "log.jsonl\n",
+      table_text(scores_table(scores)).c_str(), scores.dice_text().c_str(), scores.hd95_text().c_str(), out.c_str());
   return 0;
 }
 
@@ -143,22 +171,26 @@ int run(const Request& request, const MethodConfig& config) {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Fine-tunes the volume network to segment the structures of a data set: images with label volumes, as\n"
-                 "dataset.json (Decathlon, nnU-Net) names them, or by file names (imagesTr/labelsTr, X and X_label).\n"
-                 "Subjects are split 7:1:2; the model that is best on the validation subjects is tested.\n"
-                 "Makes OUT/model.safetensors, metrics.json, split.json, loss.svg, overlays/*.png, log.jsonl, checkpoints.");
+    CLI::App app(
+        "Fine-tunes the volume network to segment the structures of a data set: images with label volumes, as\n"
+        "dataset.json (Decathlon, nnU-Net) names them, or by file names (imagesTr/labelsTr, X and X_label).\n"
+        "Subjects are split 7:1:2; the model that is best on the validation subjects is tested.\n"
+        "Makes OUT/model.safetensors, metrics.json, split.json, loss.svg, overlays/*.png, log.jsonl, checkpoints.");
     Request request;
     ProgramOptions options;
     app.add_option("data", request.data, "folder of NIfTI images and labels")->required();
     app.add_option("out", request.out, "output folder")->required();
-    app.add_option("-p,--pretrained", request.pretrained, "model.safetensors of pretrain; without it, training from scratch");
+    app.add_option("-p,--pretrained", request.pretrained,
+                   "model.safetensors of pretrain; without it, training from scratch");
     app.add_option("--split", request.split, "split.json of an earlier run, to compare on the same subjects");
     app.add_flag("--resume", request.resume, "continue the run in OUT from its newest checkpoint");
     options.add_to(app);
-    app.footer("Example:  finetune_segmentation data/phantoms runs/seg -p runs/pretrain/model.safetensors -c configs/demo.json\n"
-               "          ... --set segmentation.training.train_fraction=0.1    for few labelled subjects (figure 3c)\n"
-               "Labels: structures of one name are one class; without names, each value that occurs is one (at most 255).\n"
-               "Ctrl-C saves and leaves; the same command with --resume continues.");
+    app.footer(
+        "Example:  finetune_segmentation data/phantoms runs/seg -p runs/pretrain/model.safetensors -c "
+        "configs/demo.json\n"
+        "          ... --set segmentation.training.train_fraction=0.1    for few labelled subjects (figure 3c)\n"
+        "Labels: structures of one name are one class; without names, each value that occurs is one (at most 255).\n"
+        "Ctrl-C saves and leaves; the same command with --resume continues.");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     return run(request, options.load());
   });

@@ -45,8 +45,8 @@ std::vector<std::string> label_paths(const Request& request, const std::vector<s
   for (const std::string& image : images) {
     const std::string name = detail::nifti_stem(image) + ".nii.gz";
     const auto [at, fresh] = taken.emplace(name, image);
-    require<FileError>(fresh, image, ": has the same name as ", at->second, ", so that one result would replace the other; ",
-                       "predict their folders one by one");
+    require<FileError>(fresh, image, ": has the same name as ", at->second,
+                       ", so that one result would replace the other; ", "predict their folders one by one");
     paths.push_back((fs::path(request.output) / name).string());
   }
   return paths;
@@ -60,7 +60,9 @@ void check_paths(const std::vector<std::string>& images, const std::vector<std::
       require<ConfigError>(!fs::equivalent(path, image, error), path, ": is an input; name another output");
 }
 
-Volume<float> read_image(const Request& request, const std::string& path) { return read_nifti<float>(path, {request.first_frame}); }
+Volume<float> read_image(const Request& request, const std::string& path) {
+  return read_nifti<float>(path, {request.first_frame});
+}
 
 void predict_labels(const Request& request, const ModelFile& file, Device device) {
   const auto model = load_segmentation_model(file, device);
@@ -71,21 +73,24 @@ void predict_labels(const Request& request, const ModelFile& file, Device device
   make_folder(fs::absolute(paths[0]).parent_path().string());
   Progress progress("predict", Index(images.size()));
   for (std::size_t i = 0; i < images.size(); ++i) {
-    const auto classes = segment(model, preprocess(read_image(request, images[i]), preprocess_options(file.info.config)), device);
+    const auto classes =
+        segment(model, preprocess(read_image(request, images[i]), preprocess_options(file.info.config)), device);
     write_labels(paths[i], Volume<std::int32_t>{label_values(scheme, classes.voxels), classes.affine, classes.header});
     progress.update(Index(i) + 1);
   }
   progress.finish();
   for (Index c = 1; c < scheme.classes(); ++c)
     std::printf("  %d  %s\n", int(scheme.values[std::size_t(c)]), scheme.names[std::size_t(c)].c_str());
-  std::printf("predict: wrote %s%s\n", paths[0].c_str(), paths.size() > 1 ? text(" and ", paths.size() - 1, " more").c_str() : "");
+  std::printf("predict: wrote %s%s\n", paths[0].c_str(),
+              paths.size() > 1 ? text(" and ", paths.size() - 1, " more").c_str() : "");
 }
 
 void predict_classes(const Request& request, const ModelFile& file, Device device) {
   const auto model = load_classification_model(file, device);
   const auto images = images_of(request);
   std::error_code error;
-  require<ConfigError>(!fs::is_directory(request.output, error), request.output, ": is a folder; classes are written to one JSON file");
+  require<ConfigError>(!fs::is_directory(request.output, error), request.output,
+                       ": is a folder; classes are written to one JSON file");
   check_paths(images, {request.output});
   OrderedJson out{{"model", request.model}, {"classes", file.info.names}, {"cases", OrderedJson::array()}};
   Table table({"image", "class"});
@@ -93,7 +98,9 @@ void predict_classes(const Request& request, const ModelFile& file, Device devic
   for (const std::string& image : images) {
     const auto volume = preprocess(read_image(request, image), preprocess_options(file.info.config)).volume.voxels;
     const ClassifiedCase one{"", image, 0, class_probabilities(model, volume, device)};
-    out["cases"].push_back({{"image", image}, {"class", one.predicted()}, {"name", file.info.names[std::size_t(one.predicted())]},
+    out["cases"].push_back({{"image", image},
+                            {"class", one.predicted()},
+                            {"name", file.info.names[std::size_t(one.predicted())]},
                             {"probabilities", one.probabilities}});
     std::vector<std::string> row{fs::path(image).filename().string(), file.info.names[std::size_t(one.predicted())]};
     for (const double p : one.probabilities) row.push_back(fixed_text(p, 4));
@@ -106,14 +113,15 @@ void predict_classes(const Request& request, const ModelFile& file, Device devic
 
 int run(const Request& request) {
   const ModelFile file = read_model(request.model);
-  require<FileError>(file.info.kind != "pretrained", request.model, ": is pretrained only and has no head for a task; fine-tune it first: ",
+  require<FileError>(file.info.kind != "pretrained", request.model,
+                     ": is pretrained only and has no head for a task; fine-tune it first: ",
                      "finetune_segmentation DATA OUT --pretrained ", request.model, ", or finetune_classification");
   const Device device = Device::parse(request.device);
-  require<ConfigError>(device.on_host() || device.number < cuda_device_count(), "--device: ", request.device, " is not there; this build sees ",
-                       cuda_device_count(), " GPUs");
+  require<ConfigError>(device.on_host() || device.number < cuda_device_count(), "--device: ", request.device,
+                       " is not there; this build sees ", cuda_device_count(), " GPUs");
   if (request.threads > 0) set_thread_count(request.threads);
-  std::printf("predict: %s model, %lld classes\npredict: preprocessing: %s\n", file.info.kind.c_str(), (long long)file.info.classes(),
-              preprocessing_text(file.info.config).c_str());
+  std::printf("predict: %s model, %lld classes\npredict: preprocessing: %s\n", file.info.kind.c_str(),
+              (long long)file.info.classes(), preprocessing_text(file.info.config).c_str());
   if (file.info.kind == "segmentation") predict_labels(request, file, device);
   else predict_classes(request, file, device);
   return 0;
@@ -123,19 +131,26 @@ int run(const Request& request) {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Applies a fine-tuned model to a NIfTI volume, or to all images of a folder.\n"
-                 "A segmentation model writes labels on the input's own grid, with its header. A classification model prints the\n"
-                 "probabilities of the classes and writes them as JSON. Preprocessing is that of the model.");
+    CLI::App app(
+        "Applies a fine-tuned model to a NIfTI volume, or to all images of a folder.\n"
+        "A segmentation model writes labels on the input's own grid, with its header. A classification model prints "
+        "the\n"
+        "probabilities of the classes and writes them as JSON. Preprocessing is that of the model.");
     Request request;
-    app.add_option("model", request.model, "model.safetensors of finetune_segmentation or finetune_classification")->required();
+    app.add_option("model", request.model, "model.safetensors of finetune_segmentation or finetune_classification")
+        ->required();
     app.add_option("input", request.input, "a .nii or .nii.gz file, or a folder of them")->required();
-    app.add_option("output", request.output, "segmentation: label file, or folder; classification: JSON file")->required();
+    app.add_option("output", request.output, "segmentation: label file, or folder; classification: JSON file")
+        ->required();
     app.add_option("--device", request.device, "cpu, cuda:0, ...")->capture_default_str();
-    app.add_option("--threads", request.threads, "threads of the CPU, 0 for all")->capture_default_str()->check(CLI::Range(0, 4096));
+    app.add_option("--threads", request.threads, "threads of the CPU, 0 for all")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 4096));
     app.add_flag("--first-frame", request.first_frame, "of a file with several frames, take the first");
-    app.footer("Example:  predict runs/seg/model.safetensors scan.nii.gz labels.nii.gz\n"
-               "          predict runs/seg/model.safetensors scans/ labels/         (labels/NAME.nii.gz for each scan)\n"
-               "          predict runs/cls/model.safetensors scans/ classes.json");
+    app.footer(
+        "Example:  predict runs/seg/model.safetensors scan.nii.gz labels.nii.gz\n"
+        "          predict runs/seg/model.safetensors scans/ labels/         (labels/NAME.nii.gz for each scan)\n"
+        "          predict runs/cls/model.safetensors scans/ classes.json");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     return run(request);
   });

@@ -14,7 +14,9 @@ namespace {
 
 struct Phantoms {
   std::string folder = (std::filesystem::temp_directory_path() / text("m3i-cohort-", long(::getpid()))).string();
-  explicit Phantoms(Index count = 10) { write_phantom_set(folder, count, 1, {.size = {16, 16, 16}, .body = BodyPart::head}); }
+  explicit Phantoms(Index count = 10) {
+    write_phantom_set(folder, count, 1, {.size = {16, 16, 16}, .body = BodyPart::head});
+  }
   ~Phantoms() { std::filesystem::remove_all(folder); }
 };
 
@@ -26,12 +28,14 @@ MethodConfig small_config() {
 }
 
 std::size_t diseased(const Cohort& c, const std::vector<Index>& entries) {
-  return std::size_t(std::count_if(entries.begin(), entries.end(), [&](Index e) { return c.entry(e).class_label == 1; }));
+  return std::size_t(
+      std::count_if(entries.begin(), entries.end(), [&](Index e) { return c.entry(e).class_label == 1; }));
 }
 
 }  // namespace
 
-TEST_CASE("cohort: subjects are split 7 : 1 : 2, and a share of the training subjects keeps both classes", "[train][fast]") {
+TEST_CASE("cohort: subjects are split 7 : 1 : 2, and a share of the training subjects keeps both classes",
+          "[train][fast]") {
   const Phantoms phantoms;
   const MethodConfig config = small_config();
   const Cohort all = load_cohort(phantoms.folder, "", Task::classification, config);
@@ -63,10 +67,12 @@ TEST_CASE("cohort: a split file decides, and must fit the data", "[train][fast][
   CHECK(cohort_hash(again) != cohort_hash(first));
   first.split.test.push_back("nobody");
   write_split(path, first.split);
-  CHECK_THROWS_WITH(load_cohort(phantoms.folder, path, Task::segmentation, config), Contains("\"nobody\" is not in the data set"));
+  CHECK_THROWS_WITH(load_cohort(phantoms.folder, path, Task::segmentation, config),
+                    Contains("\"nobody\" is not in the data set"));
 }
 
-TEST_CASE("cohort: images without a target are left out and named; problems are reported together", "[train][fast][errors]") {
+TEST_CASE("cohort: images without a target are left out and named; problems are reported together",
+          "[train][fast][errors]") {
   const Phantoms phantoms(5);
   SubjectList list = find_subjects(phantoms.folder);
   list.entries[0].labels.clear();
@@ -81,7 +87,8 @@ TEST_CASE("cohort: images without a target are left out and named; problems are 
   CHECK_THROWS_WITH(load_cohort(phantoms.folder, "", Task::segmentation, small_config()), Contains("5 problem(s)"));
 }
 
-TEST_CASE("samples: batches carry images, classes and entries, and are the same for any number of threads", "[train][fast]") {
+TEST_CASE("samples: batches carry images, classes and entries, and are the same for any number of threads",
+          "[train][fast]") {
   const Phantoms phantoms(4);
   MethodConfig config = small_config();
   const Cohort cohort = load_cohort(phantoms.folder, "", Task::segmentation, config);

@@ -23,7 +23,8 @@ struct LabelFiles {
     SubjectEntry e;
     e.labels = text(list.folder, "/", list.entries.size(), ".nii");
     e.structures = names;
-    write_labels(e.labels, Volume<std::int32_t>{Tensor<std::int32_t>::from(values, {Index(values.size()), 1, 1}), {}, nullptr});
+    write_labels(e.labels,
+                 Volume<std::int32_t>{Tensor<std::int32_t>::from(values, {Index(values.size()), 1, 1}), {}, nullptr});
     list.entries.push_back(e);
   }
   std::vector<Index> all() const {
@@ -33,7 +34,9 @@ struct LabelFiles {
   }
 };
 
-Tensor<std::int32_t> row(const std::vector<std::int32_t>& values) { return Tensor<std::int32_t>::from(values, {Index(values.size())}); }
+Tensor<std::int32_t> row(const std::vector<std::int32_t>& values) {
+  return Tensor<std::int32_t>::from(values, {Index(values.size())});
+}
 
 }  // namespace
 
@@ -48,7 +51,8 @@ TEST_CASE("label scheme: without names, the values that occur are the classes", 
   const auto classes = table.classes(row({0, 100, 26, 41, 0}), "x.nii");
   CHECK(classes.to_vector() == std::vector<std::uint8_t>{0, 3, 1, 2, 0});
   CHECK(label_values(scheme, classes).to_vector() == std::vector<std::int32_t>{0, 100, 26, 41, 0});
-  CHECK_THROWS_WITH(table.classes(row({0, 7}), "x.nii"), Contains("x.nii: holds label 7") && Contains("0, 26, 41, 100"));
+  CHECK_THROWS_WITH(table.classes(row({0, 7}), "x.nii"),
+                    Contains("x.nii: holds label 7") && Contains("0, 26, 41, 100"));
 }
 
 TEST_CASE("label scheme: structures of one name are one class, whatever their numbers", "[train][fast]") {
@@ -58,9 +62,11 @@ TEST_CASE("label scheme: structures of one name are one class, whatever their nu
   const LabelScheme scheme = make_label_scheme(files.list, files.all());
   CHECK(scheme.names == std::vector<std::string>{"background", "liver", "spleen", "lung"});
   CHECK(scheme.values == std::vector<std::int32_t>{0, 1, 2, 3});
-  CHECK(LabelTable(scheme, files.list.entries[1].structures).classes(row({0, 1, 2}), "x").to_vector() == std::vector<std::uint8_t>{0, 2, 3});
+  CHECK(LabelTable(scheme, files.list.entries[1].structures).classes(row({0, 1, 2}), "x").to_vector() ==
+        std::vector<std::uint8_t>{0, 2, 3});
   // Names that the network has never heard leave the values to decide.
-  CHECK(LabelTable(scheme, {"background", "a", "b"}).classes(row({0, 1, 2}), "x").to_vector() == std::vector<std::uint8_t>{0, 1, 2});
+  CHECK(LabelTable(scheme, {"background", "a", "b"}).classes(row({0, 1, 2}), "x").to_vector() ==
+        std::vector<std::uint8_t>{0, 1, 2});
 }
 
 TEST_CASE("label scheme: what cannot be classes is refused", "[train][fast][errors]") {

@@ -48,13 +48,16 @@ TEST_CASE("model file: what is no model says what it is and what was expected", 
   const Scratch scratch;
   const Linear<float> layer(3, 2);
   write_safetensors(scratch.file("plain.safetensors"), state_arrays<float>(layer), {{"format", "pt"}});
-  CHECK_THROWS_WITH(read_model(scratch.file("plain.safetensors")), Contains("plain.safetensors") && Contains("no m3i.kind"));
+  CHECK_THROWS_WITH(read_model(scratch.file("plain.safetensors")),
+                    Contains("plain.safetensors") && Contains("no m3i.kind"));
   write_safetensors(scratch.file("c.safetensors"), state_arrays<float>(layer), {{"format", "m3i-checkpoint-1"}});
   CHECK_THROWS_WITH(read_model(scratch.file("c.safetensors")), Contains("training checkpoint"));
   CHECK_THROWS_AS(read_model(scratch.file("missing.safetensors")), FileError);
 
   const auto refused = [&](std::map<std::string, std::string> changed, const char* words) {
-    std::map<std::string, std::string> metadata{{"m3i.kind", "segmentation"}, {"m3i.config", "{}"}, {"m3i.names", "[\"a\", \"b\"]"},
+    std::map<std::string, std::string> metadata{{"m3i.kind", "segmentation"},
+                                                {"m3i.config", "{}"},
+                                                {"m3i.names", "[\"a\", \"b\"]"},
                                                 {"m3i.label_values", "[0, 1]"}};
     for (const auto& [key, value] : changed) metadata[key] = value;
     write_safetensors(scratch.file("x.safetensors"), state_arrays<float>(layer), metadata);

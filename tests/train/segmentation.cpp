@@ -36,7 +36,8 @@ std::vector<float> flat(const Var<float>& v) { return v.value().to_vector(); }
 }  // namespace
 
 TEST_CASE("segmentation: coarser outputs count half as much each, against thinned labels", "[train][fast]") {
-  const auto fine = Var<double>(testing::wave<double>({1, 4, 4, 4, 3})), coarse = Var<double>(testing::wave<double>({1, 2, 2, 2, 3}));
+  const auto fine = Var<double>(testing::wave<double>({1, 4, 4, 4, 3})),
+             coarse = Var<double>(testing::wave<double>({1, 2, 2, 2, 3}));
   std::vector<std::int64_t> numbers(64);
   for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = std::int64_t(i * i % 3);
   const auto labels = Tensor<std::int64_t>::from(numbers, {1, 4, 4, 4});
@@ -47,7 +48,8 @@ TEST_CASE("segmentation: coarser outputs count half as much each, against thinne
   SegmentationConfig c;
   for (const auto kind : {choice::SegmentationLoss::dice, choice::SegmentationLoss::dice_cross_entropy}) {
     c.loss = kind;
-    const double a = segmentation_loss(fine, labels, c).value().item(), b = segmentation_loss(coarse, thin, c).value().item();
+    const double a = segmentation_loss(fine, labels, c).value().item(),
+                 b = segmentation_loss(coarse, thin, c).value().item();
     CHECK(segmentation_loss(std::vector{fine}, labels, c).value().item() == a);
     CHECK(segmentation_loss(std::vector{fine, coarse}, labels, c).value().item() == Approx((a + 0.5 * b) / 1.5));
   }
@@ -66,8 +68,10 @@ TEST_CASE("fine-tuning: encoder and decoder come from the file, the head does no
   const LoadReport report = load_pretrained(model, file);
   CHECK(report.complete());
   CHECK(flat(model.network.final[0].up.weight) == head);
-  CHECK(flat(model.network.decoder.layers[0].Upsample.up.weight) == flat(pretrained.network.decoder.layers[0].Upsample.up.weight));
-  CHECK(flat(model.network.model_down.patch_embed.proj1.conv1.weight) == flat(pretrained.network.model_down.patch_embed.proj1.conv1.weight));
+  CHECK(flat(model.network.decoder.layers[0].Upsample.up.weight) ==
+        flat(pretrained.network.decoder.layers[0].Upsample.up.weight));
+  CHECK(flat(model.network.model_down.patch_embed.proj1.conv1.weight) ==
+        flat(pretrained.network.model_down.patch_embed.proj1.conv1.weight));
 
   const ClassificationModel<float> classifier(config, 2);
   CHECK(load_pretrained(classifier, file).complete());
@@ -145,7 +149,9 @@ TEST_CASE("fine-tuning: a step that is not finite changes nothing", "[train][fas
 }
 
 TEST_CASE("scores: absent, missed and invented structures are told apart", "[train][fast]") {
-  const auto volume = [](std::vector<std::uint8_t> v) { return Tensor<std::uint8_t>::from(v, {Index(v.size()), 1, 1}); };
+  const auto volume = [](std::vector<std::uint8_t> v) {
+    return Tensor<std::uint8_t>::from(v, {Index(v.size()), 1, 1});
+  };
   SegmentationScores scores{Hausdorff95::monai, {"background", "a", "b, \"c\"", "d"}, {0, 1, 5, 9}, {}};
   // a: 2 of 3 voxels; b: missed; d: invented.
   scores.cases.push_back(score_case(scores, volume({1, 1, 0, 0, 3}), volume({1, 1, 1, 2, 0}), {2, 1, 1}));

@@ -27,8 +27,8 @@ std::vector<double> class_probabilities(const ClassificationModel<T>& model, con
 
 /// The classification network of a file. Throws FileError if it is another kind of model or does not fit.
 inline ClassificationModel<float> load_classification_model(const ModelFile& file, Device device) {
-  require<FileError>(file.info.kind == "classification", file.path(), ": is a ", file.info.kind, " model, expected one of ",
-                     "classification, as finetune_classification writes it");
+  require<FileError>(file.info.kind == "classification", file.path(), ": is a ", file.info.kind,
+                     " model, expected one of ", "classification, as finetune_classification writes it");
   const ClassificationModel<float> model(file.info.config, file.info.classes());
   load_module<float>(model, *file.weights);
   to(model, device);
@@ -67,7 +67,8 @@ inline double auc_of(const std::vector<ClassifiedCase>& cases, std::span<const I
 
 /// Adds NAME and NAME_interval, or null and NAME_error with the reason why it is undefined.
 template <class Statistic>
-void add_interval(OrderedJson& json, const std::string& name, Index cases, const Statistic& statistic, std::uint64_t seed) {
+void add_interval(
+    OrderedJson& json, const std::string& name, Index cases, const Statistic& statistic, std::uint64_t seed) {
   std::vector<Index> all(static_cast<std::size_t>(cases));
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = Index(i);
   try {
@@ -84,25 +85,34 @@ void add_interval(OrderedJson& json, const std::string& name, Index cases, const
 
 /// Accuracy and AUC with 95 % bootstrap intervals over cases, the confusion matrix, and every case. What is undefined
 /// (no case, one class only) is null, with the reason beside it.
-inline OrderedJson classification_metrics(const std::vector<ClassifiedCase>& cases, const std::vector<std::string>& classes,
+inline OrderedJson classification_metrics(const std::vector<ClassifiedCase>& cases,
+                                          const std::vector<std::string>& classes,
                                           std::uint64_t seed) {
   const Index n = Index(cases.size()), k = Index(classes.size());
   OrderedJson out{{"count", n}, {"classes", classes}};
-  detail::add_interval(out, "accuracy", n, [&](std::span<const Index> chosen) {
-    require(!chosen.empty(), "accuracy: no cases");
-    Index right = 0;
-    for (const Index i : chosen) right += cases[std::size_t(i)].predicted() == cases[std::size_t(i)].label;
-    return double(right) / double(chosen.size());
-  }, seed);
-  detail::add_interval(out, "auc", n, [&](std::span<const Index> chosen) { return detail::auc_of(cases, chosen, k); }, seed);
-  out["conventions"] = {{"auc", k == 2 ? "score of class 1; ties count one half" : "mean of one class against the rest"},
-                        {"interval", "95 %, percentile bootstrap over cases, 1000 resamples; resamples of one class are left out"},
-                        {"confusion", "rows are labels, columns are predictions"}};
+  detail::add_interval(
+      out, "accuracy", n,
+      [&](std::span<const Index> chosen) {
+        require(!chosen.empty(), "accuracy: no cases");
+        Index right = 0;
+        for (const Index i : chosen) right += cases[std::size_t(i)].predicted() == cases[std::size_t(i)].label;
+        return double(right) / double(chosen.size());
+      },
+      seed);
+  detail::add_interval(
+      out, "auc", n, [&](std::span<const Index> chosen) { return detail::auc_of(cases, chosen, k); }, seed);
+  out["conventions"] = {
+      {"auc", k == 2 ? "score of class 1; ties count one half" : "mean of one class against the rest"},
+      {"interval", "95 %, percentile bootstrap over cases, 1000 resamples; resamples of one class are left out"},
+      {"confusion", "rows are labels, columns are predictions"}};
   OrderedJson list = OrderedJson::array();
   std::vector<std::vector<Index>> confusion(classes.size(), std::vector<Index>(classes.size(), 0));
   for (const ClassifiedCase& c : cases) {
     ++confusion[std::size_t(c.label)][std::size_t(c.predicted())];
-    list.push_back({{"subject", c.subject}, {"image", c.image}, {"class", c.label}, {"predicted", c.predicted()},
+    list.push_back({{"subject", c.subject},
+                    {"image", c.image},
+                    {"class", c.label},
+                    {"predicted", c.predicted()},
                     {"probabilities", c.probabilities}});
   }
   out["confusion"] = confusion;
@@ -115,7 +125,8 @@ inline std::string metric_text(const OrderedJson& metrics, const std::string& ke
   const auto value = [](const OrderedJson& v) { return fixed_text(v.get<double>(), 3); };
   const std::string interval = text(key, "_interval"), error = text(key, "_error");
   if (metrics.at(key).is_null()) return "undefined (" + metrics.at(error).get<std::string>() + ")";
-  if (!metrics.contains(interval)) return value(metrics.at(key)) + " (no interval: " + metrics.at(error).get<std::string>() + ")";
+  if (!metrics.contains(interval))
+    return value(metrics.at(key)) + " (no interval: " + metrics.at(error).get<std::string>() + ")";
   return value(metrics.at(key)) + " [" + value(metrics.at(interval)[0]) + ", " + value(metrics.at(interval)[1]) + "]";
 }
 

@@ -60,8 +60,10 @@ inline std::vector<SplitSubject> stratified_subjects(const std::vector<SubjectEn
 
 /// A share of the training subjects in which each stratum keeps its part: at least one subject, and smaller shares of
 /// the same seed are contained in larger ones.
-inline std::vector<std::string> stratified_share(const std::vector<std::string>& train, const std::vector<SplitSubject>& strata,
-                                                 double share, std::uint64_t seed) {
+inline std::vector<std::string> stratified_share(const std::vector<std::string>& train,
+                                                 const std::vector<SplitSubject>& strata,
+                                                 double share,
+                                                 std::uint64_t seed) {
   std::map<Index, std::vector<std::string>> groups;
   const std::set<std::string> chosen(train.begin(), train.end());
   for (const SplitSubject& s : strata)
@@ -109,12 +111,16 @@ inline void leave_out_untargeted(SubjectList& list, Task task) {
 /// Finds and checks the images of a folder and splits their subjects: by the file `split_path`, or anew by the
 /// configuration's ratios and seed. Only `train_fraction` of the training subjects is used.
 /// Throws FileError that lists everything that is wrong with the data, ConfigError for a split that does not fit.
-inline Cohort load_cohort(const std::string& folder, const std::string& split_path, Task task, const MethodConfig& config,
+inline Cohort load_cohort(const std::string& folder,
+                          const std::string& split_path,
+                          Task task,
+                          const MethodConfig& config,
                           double train_fraction = 1) {
   Cohort cohort;
   cohort.list = find_subjects(folder);
   detail::leave_out_untargeted(cohort.list, task);
-  require_sound_dataset(cohort.list, {.need_labels = task == Task::segmentation, .need_classes = task == Task::classification});
+  require_sound_dataset(cohort.list,
+                        {.need_labels = task == Task::segmentation, .need_classes = task == Task::classification});
   const auto strata = detail::stratified_subjects(cohort.list.entries);
   if (split_path.empty()) {
     cohort.split = make_split(strata, config.run.seed, config.data.split);
@@ -124,7 +130,8 @@ inline Cohort load_cohort(const std::string& folder, const std::string& split_pa
     cohort.split = read_split(split_path);
     check_split(cohort.split, subjects, split_path);
   }
-  cohort.train = detail::entries_of(cohort.list, detail::stratified_share(cohort.split.train, strata, train_fraction, config.run.seed));
+  cohort.train = detail::entries_of(
+      cohort.list, detail::stratified_share(cohort.split.train, strata, train_fraction, config.run.seed));
   cohort.validation = detail::entries_of(cohort.list, cohort.split.validation);
   cohort.test = detail::entries_of(cohort.list, cohort.split.test);
   return cohort;
@@ -133,9 +140,9 @@ inline Cohort load_cohort(const std::string& folder, const std::string& split_pa
 /// "40 images of 40 subjects: 28 for training (of 28), 4 for validation, 8 for the test".
 inline std::string cohort_text(const Cohort& c) {
   const std::size_t subjects = c.split.train.size() + c.split.validation.size() + c.split.test.size();
-  std::string out = text(c.list.entries.size(), " images of ", subjects, " subjects: ", c.train.size(), " for training (of ",
-                         detail::entries_of(c.list, c.split.train).size(), "), ", c.validation.size(), " for validation, ",
-                         c.test.size(), " for the test");
+  std::string out = text(c.list.entries.size(), " images of ", subjects, " subjects: ", c.train.size(),
+                         " for training (of ", detail::entries_of(c.list, c.split.train).size(), "), ",
+                         c.validation.size(), " for validation, ", c.test.size(), " for the test");
   if (!c.list.left_out.empty())
     out += text("; ", c.list.left_out.size(), " files left out, as ", c.list.left_out.front());
   return out;

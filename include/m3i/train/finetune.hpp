@@ -40,7 +40,8 @@ struct ClassificationModel {
   double drop;
 
   ClassificationModel(const MethodConfig& c, Index classes)
-      : network{NnFormerEncoder<T>(nnformer_options(c.network, 1))}, head(c.network.embedding << 3, classes),
+      : network{NnFormerEncoder<T>(nnformer_options(c.network, 1))},
+        head(c.network.embedding << 3, classes),
         drop(c.classification.dropout) {}
 
   /// x [N, D, H, W, in] -> logits [N, classes]
@@ -81,10 +82,13 @@ LoadReport load_pretrained(const ClassificationModel<T>& model, const ModelFile&
   return detail::load_body<T>(model.network, file, {"final.", "decoder."});
 }
 
-/// Loads encoder and decoder from `path`, if it is not "", and prints what was and what was not. `program` begins the lines.
-/// Throws ConfigError if the file's network is not the configured one.
+/// Loads encoder and decoder from `path`, if it is not "", and prints what was and what was not. `program` begins the
+/// lines. Throws ConfigError if the file's network is not the configured one.
 template <class Model>
-void start_from_pretrained(const char* program, const Model& model, const std::string& path, const MethodConfig& config) {
+void start_from_pretrained(const char* program,
+                           const Model& model,
+                           const std::string& path,
+                           const MethodConfig& config) {
   if (path.empty()) {
     std::printf("%s: from scratch (no --pretrained)\n", program);
     return;
@@ -101,7 +105,8 @@ struct FinetunePlan {
   Index items, batch, steps;
   FinetuneConfig config;
 
-  FinetunePlan(Index items_, const FinetuneConfig& c) : items(items_), batch(std::min(c.batch_size, items_)), config(c) {
+  FinetunePlan(Index items_, const FinetuneConfig& c)
+      : items(items_), batch(std::min(c.batch_size, items_)), config(c) {
     const Index all = (c.epochs * items + batch - 1) / batch;
     steps = c.max_steps > 0 ? std::min(c.max_steps, all) : all;
   }

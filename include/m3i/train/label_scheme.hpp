@@ -31,8 +31,8 @@ inline const std::vector<std::string>& names_of(const SubjectList& list, const S
 
 inline void check_class_count(const std::string& folder, std::size_t classes) {
   require<FileError>(classes >= 2, folder, ": its label volumes hold the background only; there is nothing to segment");
-  require<FileError>(classes <= 256, folder, ": its label volumes hold ", classes - 1, " structures, expected at most 255; ",
-                     "merge some of them");
+  require<FileError>(classes <= 256, folder, ": its label volumes hold ", classes - 1,
+                     " structures, expected at most 255; ", "merge some of them");
 }
 
 /// The structures of all entries by name, in the order of their first appearance.
@@ -42,7 +42,8 @@ inline LabelScheme scheme_of_names(const SubjectList& list, const std::vector<In
   for (const Index e : entries) {
     const SubjectEntry& entry = list.entries[std::size_t(e)];
     const auto& names = names_of(list, entry);
-    require<FileError>(!names.empty(), entry.labels, ": its labels have no names, those of other images have; name all or none");
+    require<FileError>(!names.empty(), entry.labels,
+                       ": its labels have no names, those of other images have; name all or none");
     std::set<std::string> own;
     for (std::size_t i = 1; i < names.size(); ++i) {
       require<FileError>(own.insert(names[i]).second, entry.labels, ": two of its labels are named \"", names[i], "\"");
@@ -77,8 +78,8 @@ inline LabelScheme scheme_of_values(const SubjectList& list, const std::vector<I
 
 }  // namespace detail
 
-/// The classes of the given entries, which must have labels. Throws FileError for no structure or more than 255, for two
-/// labels of one name, and where some entries have names and others not.
+/// The classes of the given entries, which must have labels. Throws FileError for no structure or more than 255, for
+/// two labels of one name, and where some entries have names and others not.
 inline LabelScheme make_label_scheme(const SubjectList& list, const std::vector<Index>& entries) {
   bool named = false;
   for (const Index e : entries) named = named || !detail::names_of(list, list.entries[std::size_t(e)]).empty();
@@ -110,7 +111,8 @@ class LabelTable {
       const std::int32_t value = labels.data()[i];
       if (value != last) {  // neighbours are mostly alike
         const auto at = classes_.find(value);
-        require<FileError>(at != classes_.end(), path, ": holds label ", value, ", which is no class of this network; it knows ", known());
+        require<FileError>(at != classes_.end(), path, ": holds label ", value,
+                           ", which is no class of this network; it knows ", known());
         last = value;
         last_class = at->second;
       }

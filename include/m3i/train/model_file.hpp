@@ -42,8 +42,8 @@ inline std::string preprocessing_text(const MethodConfig& c) {
   const bool whole = c.data.low_percentile <= 0 && c.data.high_percentile >= 100;
   const std::string range = whole ? std::string("minimum to maximum")
                                   : text("percentiles ", c.data.low_percentile, " to ", c.data.high_percentile);
-  return text("RAS order, ", c.data.spacing_mm, " mm isotropic, intensities from ", range, " to [0, 1], padded to a cube, scaled to ",
-              c.network.image_size, "^3");
+  return text("RAS order, ", c.data.spacing_mm, " mm isotropic, intensities from ", range,
+              " to [0, 1], padded to a cube, scaled to ", c.network.image_size, "^3");
 }
 
 namespace detail {
@@ -72,8 +72,8 @@ std::vector<Item> metadata_list(const SafeTensors& file, const char* key) {
   std::vector<Item> out;
   for (const Json& item : json) {
     if constexpr (std::is_integral_v<Item>)
-      require<FileError>(item.is_number_integer() && item >= 0 && item <= std::numeric_limits<Item>::max(), where, ": holds ",
-                         excerpt(item.dump()), ", expected whole numbers from 0");
+      require<FileError>(item.is_number_integer() && item >= 0 && item <= std::numeric_limits<Item>::max(), where,
+                         ": holds ", excerpt(item.dump()), ", expected whole numbers from 0");
     else require<FileError>(item.is_string(), where, ": holds ", excerpt(item.dump()), ", expected strings");
     out.push_back(item.get<Item>());
   }
@@ -82,15 +82,16 @@ std::vector<Item> metadata_list(const SafeTensors& file, const char* key) {
 
 inline void check_model_info(const ModelInfo& info, const std::string& path) {
   const bool segmentation = info.kind == "segmentation";
-  require<FileError>(segmentation || info.kind == "classification" || info.kind == "pretrained", path, ": m3i.kind is \"",
-                     excerpt(info.kind), "\", expected pretrained, segmentation or classification");
+  require<FileError>(segmentation || info.kind == "classification" || info.kind == "pretrained", path,
+                     ": m3i.kind is \"", excerpt(info.kind), "\", expected pretrained, segmentation or classification");
   if (info.kind == "pretrained") return;
   require<FileError>(info.classes() >= 2 && info.classes() <= 256, path, ": m3i.names has ", info.classes(),
                      " entries, expected 2 to 256");
   if (!segmentation) return;
-  require<FileError>(info.values.size() == info.names.size() && info.values[0] == 0 &&
-                         std::adjacent_find(info.values.begin(), info.values.end(), std::greater_equal<>()) == info.values.end(),
-                     path, ": m3i.label_values must hold ", info.names.size(), " rising numbers from 0, one for each of m3i.names");
+  require<FileError>(
+      info.values.size() == info.names.size() && info.values[0] == 0 &&
+          std::adjacent_find(info.values.begin(), info.values.end(), std::greater_equal<>()) == info.values.end(),
+      path, ": m3i.label_values must hold ", info.names.size(), " rising numbers from 0, one for each of m3i.names");
 }
 
 }  // namespace detail
@@ -101,8 +102,9 @@ inline ModelFile read_model(const std::string& path) {
   const auto& metadata = model.weights->metadata();
   const auto kind = metadata.find("m3i.kind"), config = metadata.find("m3i.config"), format = metadata.find("format");
   const bool checkpoint = format != metadata.end() && format->second.rfind("m3i-checkpoint", 0) == 0;
-  require<FileError>(kind != metadata.end() && config != metadata.end(), path, ": holds tensors, but its metadata has no m3i.kind and ",
-                     "m3i.config", checkpoint ? "; it is a training checkpoint" : "",
+  require<FileError>(kind != metadata.end() && config != metadata.end(), path,
+                     ": holds tensors, but its metadata has no m3i.kind and ", "m3i.config",
+                     checkpoint ? "; it is a training checkpoint" : "",
                      "; expected the model.safetensors of pretrain, finetune_segmentation or finetune_classification");
   model.info.kind = kind->second;
   read_config(model.info.config, parse_config(config->second, path + ": m3i.config"), path + ": m3i.config");
@@ -127,13 +129,15 @@ inline std::vector<std::string> compare_model(const ModelFile& model, const Meth
   std::string network;
   std::vector<std::string> preprocessing;
   for (const std::string& line : config_difference(model.info.config, config)) {
-    if (line.rfind("network.", 0) == 0 && line.rfind("network.drop_path", 0) != 0 && line.rfind("network.checkpointing", 0) != 0)
+    if (line.rfind("network.", 0) == 0 && line.rfind("network.drop_path", 0) != 0 &&
+        line.rfind("network.checkpointing", 0) != 0)
       network += "\n  " + line;
     for (const char* key : {"data.spacing_mm", "data.low_percentile", "data.high_percentile"})
       if (line.rfind(key, 0) == 0) preprocessing.push_back(line);
   }
-  require<ConfigError>(network.empty(), model.path(), ": is another network than the configured one (file against configuration):",
-                       network, "\n  use the configuration that it was trained with");
+  require<ConfigError>(network.empty(), model.path(),
+                       ": is another network than the configured one (file against configuration):", network,
+                       "\n  use the configuration that it was trained with");
   return preprocessing;
 }
 

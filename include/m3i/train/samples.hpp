@@ -82,19 +82,29 @@ inline VolumeBatch make_batch(const std::vector<AugmentedSample>& samples, std::
 /// Endless augmented batches of some entries, in a random order each epoch. An entry may be listed more than once.
 class TrainingBatches {
  public:
-  TrainingBatches(const SampleSource& source, const Cohort& cohort, std::vector<Index> entries, bool with_labels,
-                  const MethodConfig& config, const FinetuneConfig& training, Index first_item)
+  TrainingBatches(const SampleSource& source,
+                  const Cohort& cohort,
+                  std::vector<Index> entries,
+                  bool with_labels,
+                  const MethodConfig& config,
+                  const FinetuneConfig& training,
+                  Index first_item)
       : entries_(std::move(entries)),
-        loader_(Index(entries_.size()),
-                [this, &source, with_labels, options = augment_options(training.augment, config.run.seed)](const LoaderPlace& place) {
-                  const Index entry = entries_[std::size_t(place.item)];
-                  std::optional<Tensor<std::uint8_t>> labels;
-                  if (with_labels) labels = source.classes(entry);
-                  return augment(source.image(entry), labels, options, place.epoch, place.item);
-                },
-                {.threads = int(config.data.workers), .ahead = 2 * training.batch_size, .seed = config.run.seed,
-                 .epoch = first_item / Index(entries_.size()), .position = first_item % Index(entries_.size())},
-                [this, &cohort](Index item) { return cohort.entry(entries_[std::size_t(item)]).image; }) {}
+        loader_(
+            Index(entries_.size()),
+            [this, &source, with_labels, options = augment_options(training.augment, config.run.seed)](
+                const LoaderPlace& place) {
+              const Index entry = entries_[std::size_t(place.item)];
+              std::optional<Tensor<std::uint8_t>> labels;
+              if (with_labels) labels = source.classes(entry);
+              return augment(source.image(entry), labels, options, place.epoch, place.item);
+            },
+            {.threads = int(config.data.workers),
+             .ahead = 2 * training.batch_size,
+             .seed = config.run.seed,
+             .epoch = first_item / Index(entries_.size()),
+             .position = first_item % Index(entries_.size())},
+            [this, &cohort](Index item) { return cohort.entry(entries_[std::size_t(item)]).image; }) {}
 
   VolumeBatch next(Index size, Device device) {
     std::vector<AugmentedSample> samples;

@@ -34,15 +34,18 @@ Var<T> segmentation_loss(const Var<T>& logits, const Tensor<std::int64_t>& label
   return c.loss == choice::SegmentationLoss::dice ? dice : dice + cross_entropy(logits, labels);
 }
 
-/// The loss of all outputs, finest first: each coarser one has half the weight of the one before, and weights add up to 1
-/// (nnU-Net's scheme). outputs[i] [N, D_i, H_i, W_i, K], labels [N, D, H, W].
+/// The loss of all outputs, finest first: each coarser one has half the weight of the one before, and weights add up to
+/// 1 (nnU-Net's scheme). outputs[i] [N, D_i, H_i, W_i, K], labels [N, D, H, W].
 template <class T>
-Var<T> segmentation_loss(const std::vector<Var<T>>& outputs, const Tensor<std::int64_t>& labels, const SegmentationConfig& c) {
+Var<T> segmentation_loss(const std::vector<Var<T>>& outputs,
+                         const Tensor<std::int64_t>& labels,
+                         const SegmentationConfig& c) {
   Var<T> loss;
   double weight = 1, total = 0;
   for (const Var<T>& logits : outputs) {
     const Shape grid = logits.shape().slice(0, 4);
-    const Var<T> term = weight * segmentation_loss(logits, grid == labels.shape() ? labels : thinned_labels(labels, grid), c);
+    const Var<T> term =
+        weight * segmentation_loss(logits, grid == labels.shape() ? labels : thinned_labels(labels, grid), c);
     loss = loss.defined() ? loss + term : term;
     total += weight;
     weight /= 2;
@@ -82,8 +85,8 @@ Volume<std::uint8_t> segment(const SegmentationModel<T>& model, const Preprocess
 
 /// The segmentation network of a file. Throws FileError if it is another kind of model or does not fit.
 inline SegmentationModel<float> load_segmentation_model(const ModelFile& file, Device device) {
-  require<FileError>(file.info.kind == "segmentation", file.path(), ": is a ", file.info.kind, " model, expected one of segmentation, as ",
-                     "finetune_segmentation writes it");
+  require<FileError>(file.info.kind == "segmentation", file.path(), ": is a ", file.info.kind,
+                     " model, expected one of segmentation, as ", "finetune_segmentation writes it");
   const SegmentationModel<float> model(file.info.config, file.info.classes());
   load_module<float>(model, *file.weights);
   to(model, device);

@@ -41,8 +41,8 @@ struct SegmentationCase {
 /// Everything that was scored, with the conventions that make the figures comparable.
 struct SegmentationScores {
   Hausdorff95 convention = Hausdorff95::monai;
-  std::vector<std::string> names;     ///< of classes; entry 0 is the background
-  std::vector<std::int32_t> values;   ///< of the classes in label files
+  std::vector<std::string> names;    ///< of classes; entry 0 is the background
+  std::vector<std::int32_t> values;  ///< of the classes in label files
   std::vector<SegmentationCase> cases;
 
   bool zero_when_empty() const { return convention == Hausdorff95::nnformer; }
@@ -52,14 +52,18 @@ struct SegmentationScores {
                              : "Dice; structures absent from the reference are left out (MONAI)";
   }
   std::string hd95_text() const {
-    return text(name(convention), zero_when_empty() ? "; 0 when prediction or reference is empty"
-                                                    : "; left out when prediction or reference is empty, and counted as missed or spurious");
+    return text(name(convention),
+                zero_when_empty()
+                    ? "; 0 when prediction or reference is empty"
+                    : "; left out when prediction or reference is empty, and counted as missed or spurious");
   }
 };
 
 /// Scores one case: classes [I, J, K] of both on the same grid, numbered as in `scores.names`.
 template <class L>
-SegmentationCase score_case(const SegmentationScores& scores, const Tensor<L>& prediction, const Tensor<L>& reference,
+SegmentationCase score_case(const SegmentationScores& scores,
+                            const Tensor<L>& prediction,
+                            const Tensor<L>& reference,
                             std::array<double, 3> spacing_mm) {
   SegmentationCase out;
   out.spacing_mm = spacing_mm;
@@ -70,7 +74,8 @@ SegmentationCase score_case(const SegmentationScores& scores, const Tensor<L>& p
     StructureScore& s = out.structures[std::size_t(i)];
     s.voxels = counts[std::size_t(i) + 1];
     s.dice = dice(s.voxels, zero ? EmptyDice::one : EmptyDice::nan);
-    s.hd95 = hd95(prediction, reference, L(i + 1), spacing_mm, scores.convention, zero ? EmptySurface::zero : EmptySurface::nan);
+    s.hd95 = hd95(prediction, reference, L(i + 1), spacing_mm, scores.convention,
+                  zero ? EmptySurface::zero : EmptySurface::nan);
   });
   return out;
 }
@@ -116,29 +121,44 @@ inline ScoreSummary summarise(const SegmentationScores& scores) {
 inline OrderedJson scores_json(const SegmentationScores& scores) {
   const ScoreSummary all = summarise(scores);
   const std::string distance = text("hd95_", scores.unit()), mean_distance = text("hd95_mean_", scores.unit());
-  OrderedJson out{{"count", scores.cases.size()}, {"dice_mean", all.dice}, {mean_distance, all.hd95}, {"missed", all.missed},
+  OrderedJson out{{"count", scores.cases.size()},
+                  {"dice_mean", all.dice},
+                  {mean_distance, all.hd95},
+                  {"missed", all.missed},
                   {"spurious", all.spurious}};
-  out["conventions"] = {{"dice", scores.dice_text()}, {"hd95", scores.hd95_text()},
+  out["conventions"] = {{"dice", scores.dice_text()},
+                        {"hd95", scores.hd95_text()},
                         {"means", "over cases for each structure, then over structures"}};
   out["structures"] = OrderedJson::array();
   for (std::size_t c = 0; c < all.structures.size(); ++c) {
     const StructureSummary& s = all.structures[c];
     const MeanSd dice = mean_sd(s.dice), hd = mean_sd(s.hd95);
-    out["structures"].push_back({{"name", scores.names[c + 1]}, {"label", scores.values[c + 1]}, {"present", s.present},
-                                 {"dice_mean", dice.mean}, {"dice_sd", dice.sd}, {"dice_count", dice.count},
-                                 {mean_distance, hd.mean}, {text("hd95_sd_", scores.unit()), hd.sd}, {"hd95_count", hd.count},
-                                 {"missed", s.missed}, {"spurious", s.spurious}});
+    out["structures"].push_back({{"name", scores.names[c + 1]},
+                                 {"label", scores.values[c + 1]},
+                                 {"present", s.present},
+                                 {"dice_mean", dice.mean},
+                                 {"dice_sd", dice.sd},
+                                 {"dice_count", dice.count},
+                                 {mean_distance, hd.mean},
+                                 {text("hd95_sd_", scores.unit()), hd.sd},
+                                 {"hd95_count", hd.count},
+                                 {"missed", s.missed},
+                                 {"spurious", s.spurious}});
   }
   out["cases"] = OrderedJson::array();
   for (const SegmentationCase& one : scores.cases) {
-    OrderedJson item{{"subject", one.subject}, {"image", one.image}, {"labels", one.labels}, {"spacing_mm", one.spacing_mm}};
+    OrderedJson item{
+        {"subject", one.subject}, {"image", one.image}, {"labels", one.labels}, {"spacing_mm", one.spacing_mm}};
     std::vector<double> dice, hd;
     OrderedJson structures = OrderedJson::array();
     for (std::size_t c = 0; c < one.structures.size(); ++c) {
       const StructureScore& s = one.structures[c];
       dice.push_back(s.dice), hd.push_back(s.hd95);
-      structures.push_back({{"name", scores.names[c + 1]}, {"dice", s.dice}, {distance, s.hd95},
-                            {"voxels_reference", s.voxels.reference}, {"voxels_prediction", s.voxels.prediction}});
+      structures.push_back({{"name", scores.names[c + 1]},
+                            {"dice", s.dice},
+                            {distance, s.hd95},
+                            {"voxels_reference", s.voxels.reference},
+                            {"voxels_prediction", s.voxels.prediction}});
     }
     item["dice_mean"] = mean_sd(dice).mean;
     item[mean_distance] = mean_sd(hd).mean;
@@ -160,12 +180,14 @@ inline std::string scores_csv(const SegmentationScores& scores) {
     if (!std::isnan(v)) std::snprintf(digits, sizeof digits, "%.6g", v);
     return std::string(digits);
   };
-  std::string out = text("subject,image,structure,label,dice,hd95_", scores.unit(), ",voxels_reference,voxels_prediction\n");
+  std::string out =
+      text("subject,image,structure,label,dice,hd95_", scores.unit(), ",voxels_reference,voxels_prediction\n");
   for (const SegmentationCase& one : scores.cases)
     for (std::size_t c = 0; c < one.structures.size(); ++c) {
       const StructureScore& s = one.structures[c];
-      out += text(quoted(one.subject), ',', quoted(one.image), ',', quoted(scores.names[c + 1]), ',', scores.values[c + 1], ',',
-                  number(s.dice), ',', number(s.hd95), ',', s.voxels.reference, ',', s.voxels.prediction, '\n');
+      out +=
+          text(quoted(one.subject), ',', quoted(one.image), ',', quoted(scores.names[c + 1]), ',', scores.values[c + 1],
+               ',', number(s.dice), ',', number(s.hd95), ',', s.voxels.reference, ',', s.voxels.prediction, '\n');
     }
   return out;
 }
@@ -176,10 +198,14 @@ inline Table scores_table(const SegmentationScores& scores) {
   Table table({"structure", "Dice", text("HD95 (", scores.unit(), ")"), "cases", "missed", "spurious"});
   for (std::size_t c = 0; c < all.structures.size(); ++c) {
     const StructureSummary& s = all.structures[c];
-    table.add({scores.names[c + 1], mean_sd_text(s.dice, 3), mean_sd_text(s.hd95, 2), text(s.present), text(s.missed), text(s.spurious)});
+    table.add({scores.names[c + 1], mean_sd_text(s.dice, 3), mean_sd_text(s.hd95, 2), text(s.present), text(s.missed),
+               text(s.spurious)});
   }
-  const auto shown = [](double v, int decimals) { return std::isnan(v) ? std::string("n/a") : fixed_text(v, decimals); };
-  table.add({"mean", shown(all.dice, 3), shown(all.hd95, 2), text(scores.cases.size()), text(all.missed), text(all.spurious)});
+  const auto shown = [](double v, int decimals) {
+    return std::isnan(v) ? std::string("n/a") : fixed_text(v, decimals);
+  };
+  table.add({"mean", shown(all.dice, 3), shown(all.hd95, 2), text(scores.cases.size()), text(all.missed),
+             text(all.spurious)});
   return table;
 }
 
