@@ -37,40 +37,29 @@ struct AdamStep {
 };
 }  // namespace detail
 
+/// Adam; AdamW with `decoupled`.
 template <class T>
-class Adam {
+class Adam : public OptimizerState<T> {
  public:
   AdamOptions options;
 
   Adam(const std::vector<Var<T>>& parameters, const AdamOptions& options_)
-      : options(options_), states_(parameter_states(parameters, options_.amsgrad ? 3 : 2)) {}
+      : OptimizerState<T>(parameters, options_.amsgrad ? 3 : 2), options(options_) {}
 
   /// Updates every parameter that has a gradient.
   void step() {
     using A = accumulate_t<T>;
-    ++steps_;
-    const double t = double(steps_);
+    const double t = double(this->steps() + 1);
     const A correction1 = A(1 - std::pow(options.beta1, t)), correction2 = A(1 - std::pow(options.beta2, t));
     const A l2 = A(options.decoupled ? 0 : options.weight_decay);
     const A shrink = A(options.decoupled ? 1 - options.lr * options.weight_decay : 1);
-    for (const auto& s : states_) {
-      if (!s.parameter.has_grad()) continue;
+    this->step_each([&](const ParameterState<T>& s) {
       A* largest = options.amsgrad ? s.moments[2].data() : nullptr;
-      for_each(s.parameter.device(), s.parameter.size(),
-               detail::AdamStep<T>{s.weights(), s.parameter.grad().data(), s.moments[0].data(), s.moments[1].data(), largest,
-                                   A(options.lr), A(options.beta1), A(options.beta2), A(options.eps), l2, shrink,
-                                   correction1, correction2});
-      store_master(s);
-    }
+      return detail::AdamStep<T>{s.weights(), s.parameter.grad().data(), s.moments[0].data(), s.moments[1].data(),
+                                 largest, A(options.lr), A(options.beta1), A(options.beta2), A(options.eps), l2, shrink,
+                                 correction1, correction2};
+    });
   }
-
-  Index steps() const { return steps_; }
-  void set_steps(Index steps) { steps_ = steps; }
-  auto state() const { return state_tensors(states_); }
-
- private:
-  std::vector<ParameterState<T>> states_;
-  Index steps_ = 0;
 };
 
 }  // namespace M3I_ABI

@@ -58,6 +58,34 @@ void store_master(const ParameterState<T>& state) {
   if constexpr (is_small_float<T>) state.parameter.value().copy_from(cast<T>(state.master));
 }
 
+/// What every optimiser carries from step to step: its parameters with their moments, and the number of steps.
+/// Build it when the parameters have their first values and are on their device.
+template <class T>
+class OptimizerState {
+ public:
+  Index steps() const { return steps_; }
+  void set_steps(Index steps) { steps_ = steps; }
+  auto state() const { return state_tensors(states_); }
+
+ protected:
+  OptimizerState(const std::vector<Var<T>>& parameters, int moments) : states_(parameter_states(parameters, moments)) {}
+
+  /// for_each over update(state) for every parameter that has a gradient.
+  template <class Update>
+  void step_each(const Update& update) {
+    for (const auto& s : states_) {
+      if (!s.parameter.has_grad()) continue;
+      for_each(s.parameter.device(), s.parameter.size(), update(s));
+      store_master(s);
+    }
+    ++steps_;
+  }
+
+ private:
+  std::vector<ParameterState<T>> states_;
+  Index steps_ = 0;
+};
+
 template <class T>
 void clear_gradients(const std::vector<Var<T>>& parameters) {
   for (const auto& p : parameters) p.clear_grad();

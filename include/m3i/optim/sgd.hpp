@@ -1,5 +1,5 @@
 #pragma once
-/// Stochastic gradient descent with momentum.
+/// Stochastic gradient descent with momentum: v = momentum v + g, w -= lr v. Polyak 1964; Sutskever et al. 2013, ICML.
 
 #include "m3i/optim/optimizer.hpp"
 
@@ -19,11 +19,11 @@ struct SgdStep {
   const T* grad;
   A* velocity;
   A lr, momentum, decay;
-  bool nesterov, first;
+  bool nesterov;
   M3I_HD void operator()(Index i) const {
     A g = A(grad[i]) + decay * w[i];
     if (velocity) {
-      const A v = first ? g : momentum * velocity[i] + g;  // the first step takes the gradient whole, as PyTorch
+      const A v = momentum * velocity[i] + g;
       velocity[i] = v;
       g = nesterov ? g + momentum * v : v;
     }
@@ -33,34 +33,22 @@ struct SgdStep {
 }  // namespace detail
 
 template <class T>
-class Sgd {
+class Sgd : public OptimizerState<T> {
  public:
   SgdOptions options;
 
   Sgd(const std::vector<Var<T>>& parameters, const SgdOptions& options_)
-      : options(options_), states_(parameter_states(parameters, options_.momentum != 0 ? 1 : 0)) {}
+      : OptimizerState<T>(parameters, options_.momentum != 0 ? 1 : 0), options(options_) {}
 
   /// Updates every parameter that has a gradient.
   void step() {
     using A = accumulate_t<T>;
-    for (const auto& s : states_) {
-      if (!s.parameter.has_grad()) continue;
-      A* velocity = s.moments.empty() ? nullptr : s.moments[0].data();
-      for_each(s.parameter.device(), s.parameter.size(),
-               detail::SgdStep<T>{s.weights(), s.parameter.grad().data(), velocity, A(options.lr), A(options.momentum),
-                                  A(options.weight_decay), options.nesterov, steps_ == 0});
-      store_master(s);
-    }
-    ++steps_;
+    this->step_each([&](const ParameterState<T>& s) {
+      return detail::SgdStep<T>{s.weights(), s.parameter.grad().data(),
+                                s.moments.empty() ? nullptr : s.moments[0].data(), A(options.lr), A(options.momentum),
+                                A(options.weight_decay), options.nesterov};
+    });
   }
-
-  Index steps() const { return steps_; }
-  void set_steps(Index steps) { steps_ = steps; }
-  auto state() const { return state_tensors(states_); }
-
- private:
-  std::vector<ParameterState<T>> states_;
-  Index steps_ = 0;
 };
 
 }  // namespace M3I_ABI
