@@ -12,8 +12,8 @@ inline namespace M3I_ABI {
 
 /// y = f(x) of which only x is kept until backward, which calls f again.
 ///
-/// f must give the same result twice. If it draws random numbers (dropout), hand over the generator: its state is
-/// restored for the second call.
+/// f is copied and must give the same result twice; what it refers to must live until backward. If it draws random
+/// numbers (dropout), hand over the generator, which must live as long: its state is restored for the second call.
 template <class T, class F>
 Var<T> checkpoint(F f, const Var<T>& x, Random* random = nullptr) {
   if (!grad_enabled()) return f(x);

@@ -3,6 +3,7 @@
 ///
 /// Field names are those of the Hugging Face checkpoints (one of them is misspelt there).
 
+#include <algorithm>
 #include <vector>
 
 #include "m3i/nn/attention.hpp"
@@ -76,20 +77,29 @@ struct ClipImageEmbeddings {
   explicit ClipImageEmbeddings(const ClipOptions& o)
       : class_embedding(normal_parameter<T>({o.vision.width}, 0.02)),
         patch_embedding{fan_in_parameter<T>({o.vision.width, o.patch, o.patch, 3}, 3 * o.patch * o.patch)},
-        position_embedding((o.image / o.patch) * (o.image / o.patch) + 1, o.vision.width), image(o.image), patch(o.patch) {}
+        position_embedding(grid(o) * grid(o) + 1, o.vision.width), image(o.image), patch(o.patch) {}
 
   /// pixels [N, image, image, 3] -> [N, 1 + patches, C]
   Var<T> operator()(const Var<T>& pixels) const {
-    const Index n = pixels.shape()[0], c = class_embedding.size(), grid = image / patch;
-    require(pixels.shape() == Shape({n, image, image, 3}), "clip: image ", pixels.shape(), " is not [N, ", image, ", ", image, ", 3]");
+    require(pixels.rank() == 4 && pixels.shape().slice(1, 4) == Shape({image, image, 3}), "clip: image ",
+            pixels.shape(), " is not [N, ", image, ", ", image, ", 3]");
+    const Index n = pixels.shape()[0], c = class_embedding.size(), along = image / patch;
     Conv3dSpec spec;
     spec.stride = {1, patch, patch};
     const Var<T> patches = conv3d(reshape(pixels, {n, 1, image, image, 3}),
                                   reshape(patch_embedding.weight, {c, 1, patch, patch, 3}), Var<T>(), spec);
     const Var<T> first = broadcast_to(reshape(class_embedding, {1, 1, c}), {n, 1, c});
-    return concat<T>({first, reshape(patches, {n, grid * grid, c})}, 1) + position_embedding.weight;
+    return concat<T>({first, reshape(patches, {n, along * along, c})}, 1) + position_embedding.weight;
   }
   M3I_FIELDS(class_embedding, patch_embedding, position_embedding)
+
+ private:
+  /// Patches along each side.
+  static Index grid(const ClipOptions& o) {
+    require<ConfigError>(o.patch > 0 && o.image >= o.patch && o.image % o.patch == 0, "clip: image size ", o.image,
+                         " is not a multiple of patch ", o.patch);
+    return o.image / o.patch;
+  }
 };
 
 template <class T>
@@ -158,9 +168,8 @@ struct Clip {
 
   explicit Clip(const ClipOptions& o)
       : options(o), vision_model(o), text_model(o), visual_projection(o.vision.width, o.projection, false),
-        text_projection(o.text.width, o.projection, false), logit_scale(constant_parameter<T>({}, 2.6592600369327783)) {
-    require<ConfigError>(o.patch > 0 && o.image % o.patch == 0, "clip: image size ", o.image, " is not a multiple of patch ", o.patch);
-  }
+        text_projection(o.text.width, o.projection, false),
+        logit_scale(constant_parameter<T>({}, 2.6592600369327783)) {}  // log(1 / 0.07)
 
   /// pixels [N, image, image, 3], normalised as the tower expects -> [N, projection]
   Var<T> encode_image(const Var<T>& pixels) const { return visual_projection(vision_model(pixels)); }

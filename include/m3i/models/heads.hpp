@@ -3,18 +3,15 @@
 
 #include "m3i/nn/linear.hpp"
 #include "m3i/nn/norm.hpp"
-#include "m3i/ops/reduce.hpp"
-#include "m3i/ops/shape.hpp"
+#include "m3i/ops/pool.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Mean over space: feature map [N, D, H, W, C] -> [N, C].
+/// What the tasks see of a feature map: its mean over space, [N, D, H, W, C] -> [N, C].
 template <class T>
 Var<T> pooled(const Var<T>& map) {
-  require(map.rank() == 5, "pooled: needs a feature map [N, D, H, W, C], got ", map.shape());
-  const Index n = map.shape()[0], c = map.shape()[4];
-  return mean(reshape(map, {n, map.size() / std::max<Index>(1, n * c), c}), 1);
+  return global_avg_pool(map);
 }
 
 /// Pooled features to class logits.

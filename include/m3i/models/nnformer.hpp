@@ -32,6 +32,17 @@ struct NnFormerOptions {
   bool deep_supervision = true;  ///< outputs at three resolutions, else the finest only
   bool checkpoint = false;       ///< recompute blocks in backward instead of keeping their activations
 
+  /// These options, or a ConfigError that names the one that makes no network.
+  const NnFormerOptions& checked() const {
+    for (std::size_t a = 0; a < 3; ++a)
+      require<ConfigError>(patch[a] >= 1, "nnformer: patch ", patch[a], " of axis ", a, ", expected 1 or more");
+    require<ConfigError>(embedding >= 2 && embedding % 2 == 0, "nnformer: embedding ", embedding,
+                         ", expected an even number of channels");
+    for (std::size_t s = 0; s < 4; ++s)
+      require<ConfigError>(depths[s] >= 1 && window[s] >= 1, "nnformer: stage ", s, " has depth ", depths[s],
+                           " and window ", window[s], ", expected 1 or more");
+    return *this;
+  }
   Index channels(int stage) const { return embedding << stage; }
   /// Extents of the feature maps of a stage for the usual input.
   Extent3 grid(int stage) const {
@@ -128,8 +139,8 @@ struct NnFormerPatchEmbed {
   Extent3 patch;
 
   explicit NnFormerPatchEmbed(const NnFormerOptions& o)
-      : proj1(o.in_channels, o.embedding / 2, first_stride(o), false), proj2(o.embedding / 2, o.embedding, second_stride(o), true),
-        norm(o.embedding), patch(o.patch) {}
+      : proj1(o.in_channels, o.embedding / 2, first_stride(o), false),
+        proj2(o.embedding / 2, o.embedding, second_stride(o), true), norm(o.embedding), patch(o.patch) {}
 
   /// Pads each axis with zeros at its end to a multiple of the patch.
   Var<T> operator()(const Var<T>& x) const {
@@ -195,8 +206,7 @@ struct NnFormerStage {
 
   Var<T> operator()(Var<T> x, const Mode& mode) const {
     for (const auto& block : blocks) {
-      const auto* run = &block;
-      x = checkpointed ? checkpoint([run, mode](const Var<T>& v) { return (*run)(v, mode); }, x, mode.random)
+      x = checkpointed ? checkpoint([block, mode](const Var<T>& v) { return block(v, mode); }, x, mode.random)
                        : block(x, mode);
     }
     return x;
@@ -212,7 +222,7 @@ struct NnFormerEncoder {
   LayerNorm<T> norm0, norm1, norm2, norm3;
 
   explicit NnFormerEncoder(const NnFormerOptions& o)
-      : patch_embed(o), norm0(o.channels(0)), norm1(o.channels(1)), norm2(o.channels(2)), norm3(o.channels(3)) {
+      : patch_embed(o.checked()), norm0(o.channels(0)), norm1(o.channels(1)), norm2(o.channels(2)), norm3(o.channels(3)) {
     Index total = 0, first = 0;
     for (const Index depth : o.depths) total += depth;
     for (int stage = 0; stage < 4; ++stage) {

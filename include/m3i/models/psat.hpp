@@ -71,7 +71,11 @@ struct Psat {
   ///   plane   N entries, 0 coronal, 1 sagittal, 2 axial
   ///   slice   N entries, bins in [0, slices)
   ///   ->      [N, tower_width], rows of unit length
+  ///
+  /// Throws ShapeError for an empty volume, and for planes and slices that do not fit.
   Var<T> operator()(const Var<T>& volume, const std::vector<Index>& plane, const std::vector<Index>& slice) const {
+    require(volume.rank() == 5 && volume.size() > 0, "psat: needs a non-empty volume [N, D, H, W, C], got ",
+            volume.shape());
     const Index n = volume.shape()[0], width = options.width;
     Var<T> tokens = volume_proj(reshape(volume, {n, volume.size() / (n * volume.shape()[-1]), volume.shape()[-1]}));
     if (options.kind == PsatKind::pooled) return l2_normalize(head(mean(tokens, 1)));

@@ -84,7 +84,7 @@ std::vector<std::pair<std::string, Var<T>>> named_parameters(const Module& modul
   for_each_parameter(module, [&](const std::string& name, const Var<T>& p) { all.emplace_back(name, p); });
   return all;
 }
-/// Numbers that training may change.
+/// Elements of all parameters, frozen ones too.
 template <class Module>
 Index count_parameters(const Module& module) {
   Index total = 0;
