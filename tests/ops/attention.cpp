@@ -116,6 +116,20 @@ TEST_CASE("attention: a query without any key gives zeros and no gradient", "[op
   CHECK(sum_of_squares(q.grad()) + sum_of_squares(k.grad()) + sum_of_squares(v.grad()) == 0);
 }
 
+TEST_CASE("attention: an empty batch and no queries give empty results and gradients of zero", "[ops]") {
+  for (const Shape& shape : {Shape{0, 3, 4}, Shape{2, 0, 4}})
+    for (const bool with_bias : {false, true}) {
+      const Var<double> q(Tensor<double>(shape), true), k(testing::wave<double>({shape[0], 5, 4}), true),
+          bias(testing::wave<double>({2, shape[1], 5}), true);
+      AttentionOptions<double> o{.heads = 2};
+      if (with_bias) o.bias = bias;
+      const auto y = attention(q, k, k, o);
+      CHECK(y.shape() == shape);
+      backward(y, Tensor<double>(shape));
+      CHECK(sum_of_squares(k.grad()) == 0);
+    }
+}
+
 TEST_CASE("attention: huge scores do not overflow, also when the largest comes last", "[ops]") {
   std::vector<float> keys(130, -1e4f);
   keys[129] = 1e4f;

@@ -158,7 +158,7 @@ struct AttentionBackward {
 /// In how many groups of batches attention_backward should work: one batch each, unless partial sums of the bias'
 /// gradient would take too much memory. From the sizes alone, so that bits do not depend on threads.
 inline Index attention_groups(Index batches, Index heads, Index queries, Index keys, bool bias_gradient) {
-  if (!bias_gradient) return batches;
+  if (!bias_gradient || batches == 0) return batches;
   const Index most = (Index(16) << 20) / std::max<Index>(1, heads * queries * keys);
   return std::clamp<Index>(most, 1, std::min<Index>(batches, 64));
 }
@@ -171,6 +171,7 @@ void attention_backward(Device device,
                         HeadRows<const T> y,
                         HeadRows<const T> dy,
                         const accumulate_t<T>* lse) {
+  if (d.groups == 0) return;  // no batch
   using Backward = detail::AttentionBackward<T>;
   const Index cost = (p.batches / d.groups) * p.queries * p.keys * (p.q.depth + p.v.depth) / 4;
   for_rows_with_scratch<accumulate_t<T>>(device, d.groups * p.heads, typename Backward::Work(p, nullptr).size,
