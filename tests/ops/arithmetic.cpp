@@ -38,6 +38,7 @@ TEST_CASE("arithmetic: shapes that do not broadcast are refused with both shapes
   const Var<float> a(Tensor<float>::zeros({2, 3})), b(Tensor<float>::zeros({2, 4}));
   CHECK_THROWS_WITH(a * b, Catch::Contains("multiply") && Catch::Contains("[2, 3]") && Catch::Contains("[2, 4]"));
   CHECK_THROWS_AS(a + Var<float>(), ShapeError);
+  CHECK_THROWS_WITH(a + Var<float>(a.value().to(Device::emulated())), Catch::Contains("add: inputs on cpu and emulated"));
 }
 
 TEST_CASE("reduce: sums, means and maxima over any axis", "[ops]") {
@@ -50,7 +51,10 @@ TEST_CASE("reduce: sums, means and maxima over any axis", "[ops]") {
   const Var<double> x(Tensor<double>::from({1, 5, 5, 2}, {2, 2}), true);
   const auto top = max(x, 1);
   CHECK(top.value().to_vector() == std::vector<double>{5, 5});
-  CHECK_THROWS_WITH(sum(x, 2), Catch::Contains("axis 2"));
+  CHECK_THROWS_WITH(sum(x, 2), Catch::Contains("sum") && Catch::Contains("axis 2"));
+  CHECK_THROWS_WITH(max(x, -3), Catch::Contains("max") && Catch::Contains("axis -3"));
+  CHECK_THROWS_WITH(max(Var<double>(Tensor<double>::zeros({2, 0})), 1), Catch::Contains("is empty"));
+  CHECK_THROWS_WITH(mean(Var<double>(Tensor<double>::zeros({2, 0})), 1), Catch::Contains("is empty"));
   CHECK_THROWS_AS(mean(Var<double>(Tensor<double>::zeros({0}))), ShapeError);
   CHECK(sum(Var<double>(Tensor<double>::zeros({0}))).value().item() == 0);
 }

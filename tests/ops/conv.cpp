@@ -70,6 +70,7 @@ TEST_CASE("conv3d and conv_transpose3d: refuse shapes that do not fit", "[ops][e
   CHECK_THROWS_WITH(conv_transpose3d(x, w, {}, {.output_padding = {0, 1, 0}}), Catch::Contains("below the stride 1"));
   CHECK_THROWS_WITH(conv_transpose3d(x, w, {}, {.padding = {3, 0, 0}}), Catch::Contains("axis 0"));
   CHECK_THROWS_AS(conv3d(x, w, {}, {.output_padding = {1, 0, 0}}), ShapeError);
+  CHECK_THROWS_WITH(conv3d(x, Var<float>(w.value().to(Device::emulated()))), Catch::Contains("conv3d: inputs on"));
 }
 
 TEST_CASE("pooling: gradient, precisions and devices agree", "[ops]") {

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "../catch.hpp"
 #include "m3i/ops/loss.hpp"
 #include "m3i/ops/norm.hpp"
@@ -52,4 +54,28 @@ TEST_CASE("losses: a label outside the classes is named", "[ops][errors]") {
   CHECK_THROWS_WITH(cross_entropy(x, Ids::from({0, 3}, {2})), Catch::Contains("id 3 at position 1"));
   CHECK_THROWS_WITH(cross_entropy(x, Ids::from({0}, {1})), Catch::Contains("labels [1]") && Catch::Contains("[2]"));
   CHECK_THROWS_WITH(dice_loss(x, Ids::from({0, -1}, {2})), Catch::Contains("id -1"));
+}
+
+TEST_CASE("losses: shapes that would broadcast and settings out of range are refused", "[ops][errors]") {
+  const Var<float> column(Tensor<float>::zeros({4, 1})), flat(Tensor<float>::zeros({4}));
+  using Catch::Contains;
+  CHECK_THROWS_WITH(mse_loss(column, flat), Contains("mse_loss") && Contains("[4, 1]") && Contains("[4]"));
+  CHECK_THROWS_WITH(bce_with_logits(flat, column), Contains("bce_with_logits") && Contains("[4, 1]"));
+  CHECK_THROWS_WITH(info_nce(column, column, flat), Contains("info_nce") && Contains("one number"));
+  CHECK_THROWS_WITH(info_nce(column, flat, flat), Contains("info_nce") && Contains("[4, 1]"));
+  const auto labels = Tensor<std::int64_t>::from({0, 0, 0, 0}, {4});
+  CHECK_THROWS_WITH(cross_entropy(column, labels, 1.5), Contains("smoothing 1.5"));
+  CHECK_THROWS_WITH(dice_loss(column, labels, {.include_background = false}), Contains("one class only"));
+}
+
+TEST_CASE("losses: a value that is not a number makes the loss one", "[ops]") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::size_t bad : {0u, 4u, 8u}) {
+    std::vector<float> values(9, 0.5f);
+    values[bad] = nan;
+    const Var<float> x(Tensor<float>::from(values, {3, 3})), y(Tensor<float>::zeros({3, 3})), scale(Tensor<float>::zeros({}));
+    for (const auto& loss : {cross_entropy(x, labels_for(x)), dice_loss(x, labels_for(x)), mse_loss(x, y),
+                             bce_with_logits(x, y), info_nce(x, y, scale)})
+      CHECK(std::isnan(loss.value().item()));
+  }
 }

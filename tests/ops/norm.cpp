@@ -122,4 +122,8 @@ TEST_CASE("norms: shapes that do not fit are refused with their names", "[ops][e
   const Var<float> one(testing::wave<float>({1, 1, 4}));
   CHECK_THROWS_WITH(batch_norm(one, {}, {}, RunningStats<float>::fresh(4), true), Contains("one value a channel"));
   CHECK_THROWS_AS(layer_norm(Var<float>(Tensor<float>(Shape{}))), ShapeError);
+  CHECK_THROWS_WITH(rms_norm(x, five), Contains("rms_norm") && Contains("gain [5]"));
+  CHECK_THROWS_WITH(l2_normalize(Var<float>(Tensor<float>({2, 0}))), Contains("l2_normalize") && Contains("[2, 0]"));
+  CHECK_THROWS_AS(l2_normalize(x, 0.0), ConfigError);
+  CHECK_THROWS_WITH(layer_norm(x, Var<float>(testing::wave<float>({4}, 0, Device::emulated()))), Contains("emulated"));
 }

@@ -32,6 +32,30 @@ TEST_CASE("rearrangements: gradients and devices agree", "[ops]") {
   }, volumes));
 }
 
+TEST_CASE("rearrangements: axes of extent 0 and inputs that need no gradient", "[ops]") {
+  const Var<double> none(Tensor<double>({0, 3}), true), some(testing::wave<double>({2, 3}));
+  const auto y = concat<double>({none, some, none}, 0);
+  CHECK(y.value().to_vector() == some.value().to_vector());
+  backward(y, y.value());
+  CHECK_FALSE(some.has_grad());
+  CHECK(index_select(some, 0, Ids({0})).shape() == Shape{0, 3});
+  for (const auto& z : {slice(none, 1, 0, 2), roll(none, {1}, {0}), permute(none, {1, 0}), pad(none, {{{0, 0}, {1, 1}}})})
+    CHECK(z.size() == 0);
+  CHECK(pad(none, {{{1, 1}, {0, 0}}}).value().to_vector() == std::vector<double>(6, 0.0));
+}
+
+TEST_CASE("index_select: many equal ids add up in their order", "[ops]") {
+  std::vector<std::int64_t> ids(5000);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = std::int64_t(i * i % 7);
+  const Var<float> table(testing::wave<float>({9, 3}), true);
+  const auto dy = testing::wave<float>({5000, 3});
+  backward(index_select(table, 0, Ids::from(ids, {5000})), dy);
+  std::vector<float> expected(27);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    for (std::size_t c = 0; c < 3; ++c) expected[std::size_t(ids[i]) * 3 + c] += dy.data()[i * 3 + c];
+  CHECK(table.grad().to_vector() == expected);
+}
+
 TEST_CASE("rearrangements: inverses give back the input", "[ops]") {
   const Var<double> x(testing::wave<double>({3, 4, 5}));
   const auto same = [&](const Var<double>& y) { return y.value().to_vector() == x.value().to_vector(); };
@@ -54,6 +78,11 @@ TEST_CASE("rearrangements: wrong arguments are named", "[ops][errors]") {
   CHECK_THROWS_WITH(concat<float>({x, Var<float>(Tensor<float>::zeros({3, 2}))}, 0), Catch::Contains("concat"));
   CHECK_THROWS_WITH(split(x, {1, 1}, 1), Catch::Contains("add up to 2"));
   CHECK_THROWS_WITH(reshape(x, {5}), Catch::Contains("reshape"));
+  CHECK_THROWS_WITH(pad(x, {{{0, 1}}}), Catch::Contains("pad") && Catch::Contains("[2, 3]"));
+  CHECK_THROWS_WITH(roll(x, {1}, {0, 1}), Catch::Contains("roll"));
+  CHECK_THROWS_WITH(roll(x, {1}, {2}), Catch::Contains("axis 2"));
+  CHECK_THROWS_WITH(broadcast_to(x, {2, 4}), Catch::Contains("broadcast_to"));
+  CHECK_THROWS_WITH(broadcast_to(x, {3}), Catch::Contains("broadcast_to"));
   CHECK_THROWS_WITH(index_select(x, 0, Ids::from({-1}, {1})), Catch::Contains("id -1"));
 }
 
@@ -72,5 +101,6 @@ TEST_CASE("dropout: rate, scale, replay and gradient", "[ops]") {
   }
   CHECK(strange == 0);
   CHECK(total / 100000 == Approx(1).epsilon(0.02));
-  CHECK_THROWS_AS(dropout(Var<float>(Tensor<float>::zeros({1})), 1.0, random), ShapeError);
+  CHECK_THROWS_AS(dropout(Var<float>(Tensor<float>::zeros({1})), 1.0, random), ConfigError);
+  CHECK_THROWS_WITH(drop_path(Var<float>(Tensor<float>(Shape{})), 0.5, random), Catch::Contains("drop_path"));
 }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -162,6 +163,18 @@ class Var {
   friend Var<U> record_node(const char* name, Tensor<U> y, std::vector<std::shared_ptr<detail::TapeNode>> inputs,
                             std::function<void(const Tensor<U>& dy)> backward);
 };
+
+/// Throws DeviceError unless all inputs that are defined lie on one device.
+template <class T>
+void require_one_device(const char* operation, std::initializer_list<Var<T>> inputs) {
+  const Var<T>* first = nullptr;
+  for (const Var<T>& x : inputs) {
+    if (!x.defined()) continue;
+    if (!first) first = &x;
+    require<DeviceError>(x.device() == first->device(), operation, ": inputs on ", first->device(), " and ",
+                         x.device(), "; move them to one device with to()");
+  }
+}
 
 /// The value without its history.
 template <class T>

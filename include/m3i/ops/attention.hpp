@@ -54,6 +54,7 @@ void check_attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const At
           ", ", k.shape(), ", ", v.shape());
   require(q.device() == k.device() && q.device() == v.device() && (!o.bias.defined() || o.bias.device() == q.device()),
           "attention: q, k, v on ", q.device(), ", ", k.device(), ", ", v.device(), "; they and the bias belong on one");
+  require_one_device("attention", {q, k, v, o.bias});
   const Index n = q.shape()[0], channels = q.shape()[2], keys = k.shape()[1];
   require(k.shape()[0] == n && v.shape()[0] == n && k.shape()[2] == channels && v.shape()[1] == keys, "attention: q ",
           q.shape(), ", k ", k.shape(), ", v ", v.shape(),

@@ -16,10 +16,12 @@ inline namespace M3I_ABI {
 ///   b   [Co], or not defined
 ///   ->  [N, oD, oH, oW, Co], o = (in + 2 padding - dilation (k - 1) - 1) / stride + 1, rounded down
 ///
-/// Gradients: x, w, b. Throws ShapeError.
+/// Gradients: x, w, b. Throws ShapeError for extents or settings that do not fit, DeviceError for inputs on different
+/// devices.
 template <class T>
 Var<T> conv3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv3dSpec& spec = {}) {
   require(spec.output_padding == Index3{0, 0, 0}, "conv3d: output_padding is for conv_transpose3d");
+  require_one_device("conv3d", {x, w, b});
   const Tensor<T> y = conv3d_forward(x.value(), w.value(), b.defined() ? b.value() : Tensor<T>(), spec);
   std::vector<Var<T>> inputs{x, w};
   if (b.defined()) inputs.push_back(b);
@@ -70,9 +72,11 @@ inline Shape conv_transpose3d_shape(const Shape& x, const Shape& w, const Conv3d
 ///   b   [O], or not defined
 ///   ->  [N, oD, oH, oW, O], o = (in - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1
 ///
-/// Gradients: x, w, b. Throws ShapeError.
+/// Gradients: x, w, b. Throws ShapeError for extents or settings that do not fit, DeviceError for inputs on different
+/// devices. Dumoulin and Visin 2016, arXiv:1603.07285.
 template <class T>
 Var<T> conv_transpose3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv3dSpec& spec = {}) {
+  require_one_device("conv_transpose3d", {x, w, b});
   const Tensor<T> y(detail::conv_transpose3d_shape(x.shape(), w.shape(), spec), x.device());
   require(!b.defined() || b.shape() == Shape{y.shape()[4]}, "conv_transpose3d: weight ", w.shape(), " expects a bias [",
           y.shape()[4], "], got ", b.defined() ? b.shape() : Shape{});

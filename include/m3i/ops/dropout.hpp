@@ -27,7 +27,7 @@ struct DropScale {
 
 template <class T>
 Var<T> drop(const char* name, const Var<T>& x, double p, Index group, Random& random) {
-  require(p >= 0 && p < 1, name, ": probability ", p, " is outside [0, 1)");
+  require<ConfigError>(p >= 0 && p < 1, name, ": probability ", p, " is outside [0, 1)");
   if (p == 0 || x.size() == 0) return x;
   const Random start = random;
   random.next += std::uint64_t(x.size() / group);
@@ -41,13 +41,15 @@ Var<T> drop(const char* name, const Var<T>& x, double p, Index group, Random& ra
 }
 }  // namespace detail
 
-/// Each element is 0 with probability p, else x / (1 - p). Gradient: x.
+/// Each element is 0 with probability p, else x / (1 - p). Gradient: x. Draws one number an element from `random`.
+/// Throws ConfigError unless 0 <= p < 1. Srivastava et al. 2014, JMLR 15, 1929-1958.
 template <class T>
 Var<T> dropout(const Var<T>& x, double p, Random& random) {
   return detail::drop("dropout", x, p, 1, random);
 }
 
-/// Stochastic depth: each sample (entry of the leading axis) is dropped whole. Huang et al. 2016, arXiv:1603.09382.
+/// Stochastic depth: each sample (entry of the leading axis) is 0 with probability p, else x / (1 - p). Gradient: x.
+/// Draws one number a sample. Throws ConfigError unless 0 <= p < 1. Huang et al. 2016, arXiv:1603.09382.
 template <class T>
 Var<T> drop_path(const Var<T>& x, double p, Random& random) {
   require(x.rank() > 0, "drop_path: needs a batch axis, got ", x.shape());

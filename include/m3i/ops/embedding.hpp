@@ -6,7 +6,8 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Rows of a table: table [V, C], ids [...] in [0, V) -> [..., C]. Gradient: table.
+/// Rows of a table: table [V, C], ids [...] in [0, V) -> [..., C]. Gradient: table; equal ids add up in their order.
+/// Throws ShapeError that names the first id outside of [0, V).
 template <class T>
 Var<T> embedding(const Var<T>& table, const Tensor<std::int64_t>& ids) {
   require(table.rank() == 2, "embedding: the table must be [V, C], got ", table.shape());

@@ -89,11 +89,11 @@ void matmul_grad(Device device,
 ///   b   [..., K, N], or [..., N, K] when trans_b
 ///   ->  [..., M, N]   leading axes broadcast as in NumPy
 ///
-/// Gradients: a, b. Throws ShapeError.
+/// Gradients: a, b. Throws ShapeError for extents that do not fit, DeviceError for inputs on different devices.
 template <class T>
 Var<T> matmul(const Var<T>& a, const Var<T>& b, bool trans_a = false, bool trans_b = false) {
   const detail::MatmulPlan plan(a.shape(), b.shape(), trans_a, trans_b);
-  require(a.device() == b.device(), "matmul: inputs on ", a.device(), " and ", b.device());
+  require_one_device("matmul", {a, b});
   const Index m = plan.m, n = plan.n, k = plan.k;
   const Tensor<T> y(plan.y, a.device());
   for (const auto& r : plan.runs)
@@ -125,7 +125,8 @@ Var<T> matmul(const Var<T>& a, const Var<T>& b, bool trans_a = false, bool trans
 ///   b   [out], or not defined
 ///   ->  [..., out]
 ///
-/// Gradients: x, w, b. The bias is where the product starts, not a pass of its own. Throws ShapeError.
+/// Gradients: x, w, b. The bias is where the product starts, not a pass of its own. Throws ShapeError for extents that
+/// do not fit, DeviceError for inputs on different devices.
 template <class T>
 Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}) {
   require(w.rank() == 2, "linear: needs a weight [out, in], got ", w.shape());
@@ -134,7 +135,7 @@ Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}) {
           "; reshape the input or rebuild the layer");
   require(!b.defined() || b.shape() == Shape{w.shape()[0]}, "linear: weight ", w.shape(), " expects a bias [",
           w.shape()[0], "], got ", b.defined() ? b.shape() : Shape{});
-  require(x.device() == w.device(), "linear: input on ", x.device(), ", weight on ", w.device());
+  require_one_device("linear", {x, w, b});
   const Index out = w.shape()[0], in = w.shape()[1];
   Shape shape = x.shape();
   shape[-1] = out;

@@ -67,11 +67,14 @@ inline void check_labels(const char* name, const Shape& logits, const Tensor<std
 ///   label_smoothing  share of the target that is spread evenly over the K classes
 ///   ->               scalar
 ///
-/// Gradient: logits. Keeps one value a row until backward.
+/// Gradient: logits. Keeps one value a row until backward. Throws ShapeError for labels of another shape or outside
+/// [0, K), ConfigError for smoothing outside [0, 1]. Szegedy et al. 2016, arXiv:1512.00567 (smoothing).
 template <class T>
 Var<T> cross_entropy(const Var<T>& logits, const Tensor<std::int64_t>& labels, double label_smoothing = 0) {
   using A = accumulate_t<T>;
   detail::check_labels("cross_entropy", logits.shape(), labels);
+  require<ConfigError>(label_smoothing >= 0 && label_smoothing <= 1, "cross_entropy: label smoothing ",
+                       label_smoothing, " is outside [0, 1]");
   const Index n = logits.shape()[-1], rows = labels.size();
   require(rows > 0, "cross_entropy: no rows in logits ", logits.shape());
   const Tensor<std::int64_t> where = labels.to(logits.device());
@@ -88,15 +91,30 @@ Var<T> cross_entropy(const Var<T>& logits, const Tensor<std::int64_t>& labels, d
   });
 }
 
-/// Binary cross-entropy of sigmoid(x) against targets in [0, 1], mean: softplus(x) - x t.
+namespace detail {
+template <class T>
+void require_same_shape(const char* name, const Var<T>& x, const Var<T>& target) {  // broadcasting would hide a mistake
+  require(x.shape() == target.shape(), name, ": prediction ", x.shape(), " and target ", target.shape(),
+          " differ; reshape one of them");
+}
+}  // namespace detail
+
+/// Binary cross-entropy of sigmoid(x) against targets in [0, 1], the mean of softplus(x) - x target over all elements.
+///
+///   x, target  of one shape
+///   ->         scalar
+///
+/// Gradients: x, target. Finite for any finite x. Throws ShapeError unless the shapes are equal.
 template <class T>
 Var<T> bce_with_logits(const Var<T>& x, const Var<T>& target) {
+  detail::require_same_shape("bce_with_logits", x, target);
   return mean(softplus(x) - x * target);
 }
 
-/// Mean of (x - y)^2.
+/// Mean of (x - y)^2 over all elements, a scalar. Gradients: x, y. Throws ShapeError unless the shapes are equal.
 template <class T>
 Var<T> mse_loss(const Var<T>& x, const Var<T>& y) {
+  detail::require_same_shape("mse_loss", x, y);
   return mean(square(x - y));
 }
 
@@ -167,7 +185,8 @@ struct DiceGrad {
 ///
 ///   logits  [N, ..., K]   labels  [N, ...], integers in [0, K)   ->  scalar
 ///
-/// The sums run over one sample's voxels (MONAI's DiceLoss with softmax and to_onehot_y). Gradient: logits.
+/// The sums run over one sample's voxels (MONAI's DiceLoss with softmax and to_onehot_y). Gradient: logits; keeps p.
+/// Throws ShapeError for labels of another shape or outside [0, K), and when no class is left.
 /// Milletari et al. 2016, arXiv:1606.04797.
 template <class T>
 Var<T> dice_loss(const Var<T>& logits, const Tensor<std::int64_t>& labels, const DiceOptions& options = {}) {
@@ -199,10 +218,11 @@ Var<T> dice_loss(const Var<T>& logits, const Tensor<std::int64_t>& labels, const
 ///   a, b       [B, C], rows of unit length
 ///   log_scale  scalar, the logarithm of the inverse temperature
 ///
-/// Gradients: a, b, log_scale. van den Oord et al. 2018, arXiv:1807.03748; Radford et al. 2021, arXiv:2103.00020.
+/// Gradients: a, b, log_scale. Throws ShapeError for shapes that do not match. van den Oord et al. 2018, arXiv:1807.03748; Radford et al. 2021, arXiv:2103.00020.
 template <class T>
 Var<T> info_nce(const Var<T>& a, const Var<T>& b, const Var<T>& log_scale) {
   require(a.rank() == 2 && a.shape() == b.shape(), "info_nce: needs two matching [B, C], got ", a.shape(), " and ", b.shape());
+  require(log_scale.size() == 1, "info_nce: the logarithm of the scale must be one number, got ", log_scale.shape());
   const Var<T> logits = exp(log_scale) * matmul(a, b, false, true);
   std::vector<std::int64_t> diagonal(static_cast<std::size_t>(a.shape()[0]));
   for (std::size_t i = 0; i < diagonal.size(); ++i) diagonal[i] = std::int64_t(i);

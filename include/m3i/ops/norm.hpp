@@ -126,7 +126,11 @@ Var<T> layer_norm(const Var<T>& x, const Var<T>& gain = {}, const Var<T>& bias =
   return detail::norm_rows<true>("layer_norm", x, gain, bias, eps);
 }
 
-/// Root-mean-square normalisation of the last axis: y = x / sqrt(mean(x^2) + eps) * gain. Gradients: x, gain.
+/// Root-mean-square normalisation of the last axis: y = x / sqrt(mean(x^2) + eps) * gain.
+///
+///   x [..., C], gain [C] (undefined: ones) -> [..., C]
+///
+/// Gradients: x, gain. Keeps one value a row until backward. Throws ShapeError unless gain is [C].
 /// Zhang and Sennrich 2019, arXiv:1910.07467.
 template <class T>
 Var<T> rms_norm(const Var<T>& x, const Var<T>& gain = {}, double eps = 1e-6) {
@@ -173,7 +177,8 @@ struct UnitRowGrad {
 };
 }  // namespace detail
 
-/// Rows of length 1: y = x / max(|x|, eps) over the last axis, so that a row of zeros stays zero. Gradient: x.
+/// Rows of length 1: y = x / max(|x|, eps) over the last axis, so that a row of zeros stays zero. x [..., C] -> the same.
+/// Gradient: x. Keeps one value a row. Throws ShapeError for an empty last axis, ConfigError unless eps > 0.
 template <class T>
 Var<T> l2_normalize(const Var<T>& x, double eps = 1e-12) {
   require(x.rank() > 0 && x.shape()[-1] > 0, "l2_normalize: needs a non-empty last axis, got ", x.shape());
@@ -235,7 +240,8 @@ struct RunningStats {
 ///   training    true: normalise by the batch (biased variance); false: by `running`
 ///   ->          [N, ..., C]
 ///
-/// Gradients: x, gain, bias. Throws ShapeError in training when a channel has fewer than two values.
+/// Gradients: x, gain, bias. Throws ShapeError in training when a channel has fewer than two values. Not for a module
+/// under checkpoint(), which computes it twice: `running` would take the batch twice.
 /// Ioffe and Szegedy 2015, arXiv:1502.03167.
 template <class T>
 Var<T> batch_norm(const Var<T>& x,

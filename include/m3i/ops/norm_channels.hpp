@@ -35,7 +35,7 @@ Var<T> channel_or(const char* name, const char* what, const Var<T>& given, const
   if (!given.defined()) return Var<T>(Tensor<T>::full(shape, otherwise, x.device()));
   require(given.shape() == shape, name, ": ", what, " ", given.shape(), " does not fit the last axis of ", x.shape(),
           "; expected ", shape);
-  require(given.device() == x.device(), name, ": input on ", x.device(), ", ", what, " on ", given.device());
+  require_one_device(name, {x, given});
   return given;
 }
 

@@ -15,7 +15,7 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// The same elements in another shape of equal size; no copy.
+/// The same elements in another shape of equal size; no copy. Gradient: x. Throws ShapeError for another size.
 template <class T>
 Var<T> reshape(const Var<T>& x, const Shape& shape) {
   return record<T>("reshape", x.value().reshape(shape), {x},
@@ -75,7 +75,7 @@ Var<T> gathered(const char* name, const Var<T>& x, const Shape& shape, const Str
 
 }  // namespace detail
 
-/// Joins tensors along an axis; all other extents must agree. Gradients: all inputs.
+/// Joins tensors along an axis. Gradients: all inputs. Throws ShapeError unless all other extents agree.
 template <class T>
 Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
   require(!inputs.empty(), "concat: needs at least one input");
@@ -84,6 +84,7 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
   shape[axis] = 0;
   for (const auto& x : inputs) {
     Shape expected = inputs[0].shape();
+    require_one_device("concat", {inputs[0], x});
     require(x.rank() == expected.rank(), "concat: ", x.shape(), " against ", expected);
     expected[axis] = x.shape()[axis];
     require(x.shape() == expected, "concat: ", x.shape(), " does not match ", inputs[0].shape(), " beside axis ", axis);
@@ -110,7 +111,7 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
   });
 }
 
-/// Positions [begin, end) of an axis. Gradient: x.
+/// Positions [begin, end) of an axis. Gradient: x. Throws ShapeError for positions that do not exist.
 template <class T>
 Var<T> slice(const Var<T>& x, int axis, Index begin, Index end) {
   axis = normal_axis("slice", axis, x.shape());
@@ -125,7 +126,7 @@ Var<T> slice(const Var<T>& x, int axis, Index begin, Index end) {
                    [dx = x.gradient(), map](const Tensor<T>& dy) { scatter_add(dy, dx.grad(), map); });
 }
 
-/// Cuts an axis into pieces of the given sizes, which must add up to its extent.
+/// Cuts an axis into pieces of the given sizes. Gradient: x. Throws ShapeError unless they add up to its extent.
 template <class T>
 std::vector<Var<T>> split(const Var<T>& x, const std::vector<Index>& sizes, int axis) {
   axis = normal_axis("split", axis, x.shape());
@@ -142,7 +143,8 @@ std::vector<Var<T>> split(const Var<T>& x, const std::vector<Index>& sizes, int 
   return pieces;
 }
 
-/// Axes in a new order: output axis i is input axis axes[i]. Gradient: x.
+/// Axes in a new order: output axis i is input axis axes[i]. Gradient: x. Throws ShapeError unless each axis is there
+/// once.
 template <class T>
 Var<T> permute(const Var<T>& x, const std::vector<int>& axes) {
   require(int(axes.size()) == x.rank(), "permute: ", axes.size(), " axes for shape ", x.shape());
@@ -276,7 +278,8 @@ Var<T> broadcast_to(const Var<T>& x, const Shape& shape) {
   });
 }
 
-/// Entries ids[k] of an axis, in that order, repeats allowed. Gradient: x.
+/// Entries ids[k] of an axis, in that order, repeats allowed: ids [n] in [0, extent). Gradient: x; entries of the same id
+/// add up in their order. Throws ShapeError that names the first id outside.
 template <class T>
 Var<T> index_select(const Var<T>& x, int axis, const Tensor<std::int64_t>& ids) {
   axis = normal_axis("index_select", axis, x.shape());

@@ -63,6 +63,7 @@ void add_pad_sums(const WindowInput<T>& in, Index part, const Tensor<A>& sums) {
 template <class T>
 void check_window(const WindowInput<T>& in, Index parts, const Var<T>& table, const WindowSpec& spec) {
   const Shape& s = in.x.shape();
+  require_one_device("window_attention", {in.x, in.pad, table});
   require(s.rank() == 5 && s.size() > 0 && s[4] % parts == 0, "window_attention: needs a non-empty [N, D, H, W, ",
           parts, " C], got ", s);
   require(spec.heads > 0 && s[4] / parts % spec.heads == 0, "window_attention: ", spec.heads,
@@ -174,6 +175,7 @@ Var<T> window_attention(const Var<T>& q,
   const detail::WindowInput<T> in_q{q, pad_q, 0}, in_kv{kv, pad_kv, 0};
   detail::check_window(in_q, 1, table, spec);
   detail::check_window(in_kv, 2, table, spec);
+  require_one_device("window_attention", {q, kv});
   const Shape &a = q.shape(), &b = kv.shape();
   require(a.slice(0, 4) == b.slice(0, 4) && 2 * a[4] == b[4], "window_attention: queries ", a, " and keys and values ",
           b, " do not fit; expected [N, D, H, W, C] and [N, D, H, W, 2 C]");
