@@ -106,8 +106,6 @@ Tensor<T> conv3d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>
   require(!bias.defined() || bias.shape() == Shape{g.out_channels}, "conv3d: bias ", bias.shape(), " for ",
           g.out_channels, " output channels");
   const Device device = x.device();
-  require(w.device() == device && (!bias.defined() || bias.device() == device), "conv3d: input on ", device,
-          ", weight on ", w.device(), "; move the module with to(module, device)");
   if constexpr (is_small_float<T>) {
     if (device.kind == Device::Kind::cpu)
       return cast<T>(

@@ -13,6 +13,10 @@
 
 #include <map>
 
+#if CUDNN_MAJOR < 9
+#error "m3i: cuDNN 9 or newer needed; point M3I_CUDNN_LIBRARY at one, or leave it empty to do without"
+#endif
+
 namespace m3i {
 inline namespace M3I_ABI {
 

@@ -52,8 +52,6 @@ template <class T>
 void check_attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const AttentionOptions<T>& o) {
   require(q.rank() == 3 && k.rank() == 3 && v.rank() == 3, "attention: needs q, k, v of [N, L, C], got ", q.shape(),
           ", ", k.shape(), ", ", v.shape());
-  require(q.device() == k.device() && q.device() == v.device() && (!o.bias.defined() || o.bias.device() == q.device()),
-          "attention: q, k, v on ", q.device(), ", ", k.device(), ", ", v.device(), "; they and the bias belong on one");
   require_one_device("attention", {q, k, v, o.bias});
   const Index n = q.shape()[0], channels = q.shape()[2], keys = k.shape()[1];
   require(k.shape()[0] == n && v.shape()[0] == n && k.shape()[2] == channels && v.shape()[1] == keys, "attention: q ",
