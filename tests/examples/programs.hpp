@@ -188,8 +188,8 @@ class World {
 
  private:
   World() {
-    done("make_phantoms", {phantoms(), "--subjects", "4", "--size", "16", "--body", "head"});
-    done("make_triplets", {phantoms(), folder_ / "triplets", "--slices", "2"});
+    done("make_phantoms", {phantoms(), "--subjects", "10", "--size", "16", "--body", "head"});
+    done("make_triplets", {phantoms(), folder_ / "triplets"});
     done("fit_clip", with_tiny({triplets(), folder_ / "clip"}));
   }
   Scratch folder_;
