@@ -7,6 +7,7 @@
 #include "m3i/ops/conv.hpp"
 #include "m3i/ops/dropout.hpp"
 #include "m3i/ops/embedding.hpp"
+#include "m3i/ops/instances.hpp"
 #include "m3i/ops/interpolate.hpp"
 #include "m3i/ops/linear.hpp"
 #include "m3i/ops/loss.hpp"

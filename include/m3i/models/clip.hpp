@@ -10,6 +10,7 @@
 #include "m3i/nn/mlp.hpp"
 #include "m3i/nn/norm.hpp"
 #include "m3i/ops/conv.hpp"
+#include "m3i/ops/instances.hpp"
 #include "m3i/ops/loss.hpp"
 
 namespace m3i {

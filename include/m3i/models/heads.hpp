@@ -3,6 +3,7 @@
 
 #include "m3i/nn/linear.hpp"
 #include "m3i/nn/norm.hpp"
+#include "m3i/ops/instances.hpp"
 #include "m3i/ops/pool.hpp"
 
 namespace m3i {

@@ -14,6 +14,7 @@
 #include "m3i/nn/mlp.hpp"
 #include "m3i/nn/norm.hpp"
 #include "m3i/nn/window_attention.hpp"
+#include "m3i/ops/instances.hpp"
 #include "m3i/ops/shape.hpp"
 
 namespace m3i {
@@ -91,6 +92,17 @@ struct NnFormerBlock {
   }
   M3I_FIELDS(norm1, attn, norm2, mlp)
 };
+
+namespace detail {
+/// One block after the other; checkpointed, each keeps its input alone and is computed again in backward.
+template <class T>
+Var<T> run_blocks(const std::vector<NnFormerBlock<T>>& blocks, Var<T> x, const Mode& mode, bool checkpointed) {
+  for (const auto& block : blocks)
+    x = checkpointed ? checkpoint([block, mode](const Var<T>& v) { return block(v, mode); }, x, mode.random)
+                     : block(x, mode);
+  return x;
+}
+}  // namespace detail
 
 /// The decoder's first block: upsampled features ask, the encoder's features of the same resolution answer.
 template <class T>
@@ -204,12 +216,8 @@ struct NnFormerStage {
     if (stage < 3) downsample.emplace(o.channels(stage));
   }
 
-  Var<T> operator()(Var<T> x, const Mode& mode) const {
-    for (const auto& block : blocks) {
-      x = checkpointed ? checkpoint([block, mode](const Var<T>& v) { return block(v, mode); }, x, mode.random)
-                       : block(x, mode);
-    }
-    return x;
+  Var<T> operator()(const Var<T>& x, const Mode& mode) const {
+    return detail::run_blocks(blocks, x, mode, checkpointed);
   }
   M3I_FIELDS(blocks, downsample)
 };
@@ -260,12 +268,13 @@ struct NnFormerUpStage {
   };
   Blocks blocks;
   NnFormerUpsample<T> Upsample;
+  bool checkpointed;
 
   NnFormerUpStage(const NnFormerOptions& o, int stage, Index first, Index total)
       : blocks{{o.channels(stage), o.decoder_heads(stage),
                 detail::WindowChoice(o.grid(stage), o.window[std::size_t(stage)], false),
                 detail::drop_rate(o.drop_path, first, total)}, {}},
-        Upsample(o.channels(stage + 1)) {
+        Upsample(o.channels(stage + 1)), checkpointed(o.checkpoint) {
     for (Index i = 1; i < o.depths[std::size_t(stage)]; ++i)
       blocks.rest.emplace_back(o.channels(stage), o.decoder_heads(stage),
                                detail::WindowChoice(o.grid(stage), o.window[std::size_t(stage)], true),
@@ -277,9 +286,7 @@ struct NnFormerUpStage {
     Var<T> up = Upsample(x);
     for (int axis = 1; axis <= 3; ++axis)  // an odd axis was rounded up on the way down
       if (up.shape()[axis] != skip.shape()[axis]) up = slice(up, axis, 0, skip.shape()[axis]);
-    Var<T> y = blocks.first(up, skip, mode);
-    for (const auto& block : blocks.rest) y = block(y, mode);
-    return y;
+    return detail::run_blocks(blocks.rest, blocks.first(up, skip, mode), mode, checkpointed);
   }
   M3I_FIELDS(blocks, Upsample)
 };

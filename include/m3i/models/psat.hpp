@@ -6,6 +6,7 @@
 #include "m3i/nn/attention.hpp"
 #include "m3i/nn/mlp.hpp"
 #include "m3i/nn/norm.hpp"
+#include "m3i/ops/instances.hpp"
 #include "m3i/ops/reduce.hpp"
 
 namespace m3i {
