@@ -30,6 +30,16 @@ struct GatherAdd {
   }
 };
 template <class T, class Map>
+struct Scatter {
+  const T* x;
+  T* y;
+  Map map;
+  M3I_HD void operator()(Index i) const {
+    const Index target = map(i);
+    if (target >= 0) y[target] = x[i];
+  }
+};
+template <class T, class Map>
 struct ScatterAdd {
   const T* x;
   T* y;
@@ -62,6 +72,11 @@ void gather(const Tensor<T>& x, const Tensor<T>& y, const Map& map) {
 template <class T, class Map>
 void gather_add(const Tensor<T>& x, const Tensor<T>& y, const Map& map) {
   for_each(y.device(), y.size(), detail::GatherAdd<T, Map>{x.data(), y.data(), map});
+}
+/// y[map(i)] = x[i], for a map that gives no target twice.
+template <class T, class Map>
+void scatter(const Tensor<T>& x, const Tensor<T>& y, const Map& map) {
+  for_each(x.device(), x.size(), detail::Scatter<T, Map>{x.data(), y.data(), map});
 }
 /// y[map(i)] += x[i], for a map that gives no target twice (then no two threads meet).
 template <class T, class Map>

@@ -27,6 +27,12 @@ struct PoolGeometry {
     }
     return row;
   }
+  /// The input voxel where the window of output voxel `row` begins.
+  M3I_HD Index first_voxel(Index row) const {
+    Index o[3];
+    const Index n = coordinates(out, row, o);
+    return ((n * in[0] + o[0] * stride[0]) * in[1] + o[1] * stride[1]) * in[2] + o[2] * stride[2];
+  }
   /// Windows [begin, end) along an axis that hold input position i.
   M3I_HD Index begin(int a, Index i) const { return i < kernel[a] ? 0 : (i - kernel[a]) / stride[a] + 1; }
   M3I_HD Index end(int a, Index i) const { return i / stride[a] + 1 < out[a] ? i / stride[a] + 1 : out[a]; }
@@ -64,12 +70,9 @@ struct MaxPool {
   PoolGeometry g;
   template <class Team>
   M3I_HD void operator()(Team team, Index row) const {
-    Index o[3];
-    const Index n = PoolGeometry::coordinates(g.out, row, o), channels = g.channels;
+    const Index channels = g.channels;
     const PoolGeometry p = g;
-    const T* in =
-        x +
-        (((n * g.in[0] + o[0] * g.stride[0]) * g.in[1] + o[1] * g.stride[1]) * g.in[2] + o[2] * g.stride[2]) * channels;
+    const T* in = x + g.first_voxel(row) * channels;
     T* out = y + row * channels;
     std::int32_t* place = where + row * channels;
     team.each(channels, [=](Index c) {
@@ -132,12 +135,9 @@ struct AvgPool {
   PoolGeometry g;
   template <class Team>
   M3I_HD void operator()(Team team, Index row) const {
-    Index o[3];
-    const Index n = PoolGeometry::coordinates(g.out, row, o), channels = g.channels;
+    const Index channels = g.channels;
     const PoolGeometry p = g;
-    const T* in =
-        x +
-        (((n * g.in[0] + o[0] * g.stride[0]) * g.in[1] + o[1] * g.stride[1]) * g.in[2] + o[2] * g.stride[2]) * channels;
+    const T* in = x + g.first_voxel(row) * channels;
     T* out = y + row * channels;
     team.each(channels, [=](Index c) {
       A total = 0;

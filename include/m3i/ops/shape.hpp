@@ -90,14 +90,14 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
     require(x.shape() == expected, "concat: ", x.shape(), " does not match ", inputs[0].shape(), " beside axis ", axis);
     shape[axis] += x.shape()[axis];
   }
-  const Tensor<T> y = Tensor<T>::zeros(shape, inputs[0].device());
+  const Tensor<T> y(shape, inputs[0].device());
   const Index inner = shape.slice(axis + 1, shape.rank()).size(), full = shape[axis];
   const auto block = [=](const auto& x, Index offset) {
     return detail::BlockIndex{x.shape()[axis], inner, offset, full};
   };
   Index offset = 0;
   for (const auto& x : inputs) {
-    scatter_add(x.value(), y, block(x, offset));
+    scatter(x.value(), y, block(x, offset));
     offset += x.shape()[axis];
   }
   std::vector<Gradient<T>> gradients;
