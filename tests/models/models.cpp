@@ -91,6 +91,7 @@ TEST_CASE("nnformer: stochastic depth drops in training only, and checkpointing 
     seed_initializer(4);
     NnFormerOptions o = small_nnformer({32, 32, 32});
     o.drop_path = 0.5;
+    o.depths = {2, 1, 1, 1};  // the decoder has a block to checkpoint too
     o.checkpoint = checkpointed;
     const NnFormer<float> net(o);
     Random random(9);
@@ -117,6 +118,18 @@ TEST_CASE("nnformer: a wrong number of channels and an input that is too small a
   const NnFormer<float> net(small_nnformer({32, 32, 32}));
   CHECK_THROWS_WITH(net(Var<float>(testing::wave<float>({1, 32, 32, 32, 2}))), Catch::Contains("[N, D, H, W, 1]"));
   CHECK_THROWS_AS(NnFormer<float>(small_nnformer({16, 16, 16})), ConfigError);
+  const auto refused = [](const auto& change, const char* words) {
+    NnFormerOptions o = small_nnformer({32, 32, 32});
+    change(o);
+    CHECK_THROWS_WITH(NnFormer<float>(o), Catch::Contains(words));
+  };
+  refused([](auto& o) { o.patch = {4, 0, 4}; }, "patch 0 of axis 1");
+  refused([](auto& o) { o.embedding = 5; }, "embedding 5");
+  refused([](auto& o) { o.depths[2] = 0; }, "stage 2 has depth 0");
+  const ClipOptions no_patch{.patch = 0};
+  CHECK_THROWS_WITH(ClipImageEmbeddings<float>(no_patch), Catch::Contains("not a multiple of patch 0"));
+  const Psat<float> psat(small_psat(PsatKind::pooled));
+  CHECK_THROWS_WITH(psat(Var<float>(Tensor<float>({0, 2, 2, 2, 12})), {}, {}), Catch::Contains("non-empty"));
 }
 
 TEST_CASE("clip: wrong pictures and texts are refused with their shapes", "[models][errors]") {
