@@ -111,7 +111,8 @@ class TrainingRun {
       record["data_wait"] = waited_;
       record["seconds"] = watch.lap();
       progress.add_wait(waited_);
-      if (i % config_.run.log_every == 0 || i + 1 == total_ || bad > 0) log_->write(record);
+      const bool validated = record.contains("validation") || record.contains("validation_loss");
+      if (i % config_.run.log_every == 0 || i + 1 == total_ || bad > 0 || validated) log_->write(record);
       const bool stop = interrupt.requested(), last = i + 1 == total_;
       if (bad >= config_.run.max_bad_steps || (last && bad > 0))
         fail<NumericError>(name_, ": the loss was not finite in ", bad, " steps in a row (until step ", i + 1,
