@@ -13,7 +13,7 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Every `step`-th voxel of labels [N, D, H, W], for outputs at a fraction of the resolution.
+/// Labels [N, D, H, W] of the voxels nearest to the centres of a coarser grid [N, d, h, w].
 inline Tensor<std::int64_t> thinned_labels(const Tensor<std::int64_t>& labels, const Shape& grid) {
   const Shape& s = labels.shape();
   const Tensor<std::int64_t> from = labels.to(Device::cpu()), out(grid);
