@@ -24,7 +24,8 @@ struct Method {
   const char* folder;
   const char* words;
 };
-constexpr Method methods[] = {{"scratch", "from scratch"}, {"reconstruction", "reconstruction only"}, {"full", "full method"}};
+constexpr Method methods[] = {
+    {"scratch", "from scratch"}, {"reconstruction", "reconstruction only"}, {"full", "full method"}};
 
 bool there(const std::string& path) { return fs::exists(path); }
 
@@ -34,7 +35,8 @@ std::vector<std::string> runs_of(const std::string& demo, const std::string& tas
   std::error_code error;
   for (const auto& item : fs::directory_iterator(fs::path(demo) / task, error)) {
     const std::string name = item.path().filename().string();
-    if (name.rfind(std::string(method.folder) + "-", 0) == 0 && there(item.path() / "metrics.json")) out.push_back(item.path().string());
+    if (name.rfind(std::string(method.folder) + "-", 0) == 0 && there(item.path() / "metrics.json"))
+      out.push_back(item.path().string());
   }
   std::sort(out.begin(), out.end());
   return out;
@@ -55,7 +57,8 @@ std::map<std::string, std::vector<double>> structure_figures(const std::vector<s
   std::map<std::string, std::vector<double>> out;
   for (const std::string& run : runs)
     for (const Json& s : read_json(run + "/metrics.json").at("structures"))
-      if (s.contains(key) && s.at(key).is_number()) out[s.at("name").get<std::string>()].push_back(s.at(key).get<double>());
+      if (s.contains(key) && s.at(key).is_number())
+        out[s.at("name").get<std::string>()].push_back(s.at(key).get<double>());
   return out;
 }
 
@@ -66,7 +69,8 @@ void add_results(Report& report, const std::string& demo) {
   GroupChart area{.title = "Classification: area under the ROC curve", .value = {"AUC"}, .groups = {}};
   Index runs = 0;
   for (const Method& method : methods) {
-    const auto segmentation = runs_of(demo, "segmentation", method), classification = runs_of(demo, "classification", method);
+    const auto segmentation = runs_of(demo, "segmentation", method),
+               classification = runs_of(demo, "classification", method);
     runs += Index(segmentation.size() + classification.size());
     const auto d = figures(segmentation, "dice_mean"), a = figures(classification, "auc");
     table.add({method.words, mean_sd_text(d, 3), mean_sd_text(figures(segmentation, "hd95_mean_mm"), 1),
@@ -83,28 +87,35 @@ void add_results(Report& report, const std::string& demo) {
   if (!first.empty()) {
     const Json metrics = read_json(first[0] + "/metrics.json");
     conventions = text(" Dice and HD95 are means over the test subjects of each structure, then over structures. ",
-                       metrics.at("conventions").at("dice").get<std::string>(), ". ", metrics.at("conventions").at("hd95").get<std::string>(), ".");
-    subjects = text(" Each run was fine-tuned on ", metrics.at("run").at("train_images").get<Index>(), " labelled subjects and tested on ",
-                    metrics.at("count").get<Index>(), " others.");
+                       metrics.at("conventions").at("dice").get<std::string>(), ". ",
+                       metrics.at("conventions").at("hd95").get<std::string>(), ".");
+    subjects = text(" Each run was fine-tuned on ", metrics.at("run").at("train_images").get<Index>(),
+                    " labelled subjects and tested on ", metrics.at("count").get<Index>(), " others.");
   }
   report.table(table, text("Mean ± standard deviation over ", first.size(), " seeds.", subjects, conventions));
-  report.note("These are small networks, few synthetic subjects and minutes of training: the table shows that every part runs and is "
-              "measured, not how good the method is. The figures stand as they came out. The spread over seeds says how little a difference "
-              "between rows means here.");
+  report.note(
+      "These are small networks, few synthetic subjects and minutes of training: the table shows that every part runs "
+      "and is "
+      "measured, not how good the method is. The figures stand as they came out. The spread over seeds says how little "
+      "a difference "
+      "between rows means here.");
   for (GroupChart* chart : {&dice, &area}) {
     bool any = false;
     for (const Group& g : chart->groups) any = any || !g.values.empty();
-    if (any) report.svg(group_chart(*chart), "Each point is one seed; the line is the mean with one standard deviation.");
+    if (any)
+      report.svg(group_chart(*chart), "Each point is one seed; the line is the mean with one standard deviation.");
   }
   std::map<std::string, std::vector<std::string>> rows;
   for (const Method& method : methods)
-    for (const auto& [name, values] : structure_figures(runs_of(demo, "segmentation", method), "dice_mean")) rows[name].push_back(mean_sd_text(values, 3));
+    for (const auto& [name, values] : structure_figures(runs_of(demo, "segmentation", method), "dice_mean"))
+      rows[name].push_back(mean_sd_text(values, 3));
   Table structures({"structure", "from scratch", "reconstruction only", "full method"});
   for (auto& [name, cells] : rows) {
     cells.insert(cells.begin(), name);
     if (cells.size() == 4) structures.add(cells);
   }
-  if (!structures.rows.empty()) report.subheading("Dice of each structure"), report.table(structures, "Mean ± standard deviation over seeds.");
+  if (!structures.rows.empty())
+    report.subheading("Dice of each structure"), report.table(structures, "Mean ± standard deviation over seeds.");
 }
 
 void add_triplets(Report& report, const std::string& demo) {
@@ -114,7 +125,8 @@ void add_triplets(Report& report, const std::string& demo) {
   std::set<std::string> subjects;
   for (const Triplet& t : triplets) subjects.insert(t.subject);
   report.heading("Triplets");
-  report.paragraph(text(triplets.size(), " triplets of ", subjects.size(), " subjects: a volume, one of its slices, and a caption by the built-in ",
+  report.paragraph(text(triplets.size(), " triplets of ", subjects.size(),
+                        " subjects: a volume, one of its slices, and a caption by the built-in ",
                         "describer. Plane and position of each slice are drawn at random."));
   std::vector<Picture> pictures;
   const std::size_t shown = std::min<std::size_t>(9, triplets.size());
@@ -128,7 +140,11 @@ void add_triplets(Report& report, const std::string& demo) {
 }
 
 /// One quantity of several logs as lines of one chart; nothing if no log has it.
-void add_curves(Report& report, const std::string& title, const std::string& y, const std::vector<std::array<std::string, 3>>& lines, const std::string& caption,
+void add_curves(Report& report,
+                const std::string& title,
+                const std::string& y,
+                const std::vector<std::array<std::string, 3>>& lines,
+                const std::string& caption,
                 Index smooth = 15) {
   Chart chart{.title = title, .x = {"step"}, .y = {y}, .series = {}, .smooth = smooth, .links = {}, .height = 320};
   for (const auto& [name, log, key] : lines) {
@@ -140,18 +156,26 @@ void add_curves(Report& report, const std::string& title, const std::string& y, 
 }
 
 void add_pretraining(Report& report, const std::string& demo) {
-  const std::string clip = demo + "/clip/log.jsonl", full = demo + "/pretrain/log.jsonl", plain = demo + "/pretrain-reconstruction/log.jsonl";
+  const std::string clip = demo + "/clip/log.jsonl", full = demo + "/pretrain/log.jsonl",
+                    plain = demo + "/pretrain-reconstruction/log.jsonl";
   if (!there(clip) && !there(full)) return;
   report.heading("Pretraining");
-  report.paragraph("First the two-dimensional image and text towers are fitted to slices and captions, and frozen. Then the volume network learns to "
-                   "restore volumes while mini-batch partial optimal transport aligns what it sees with the towers' features.");
-  add_curves(report, "Towers", "contrastive loss", {{"towers", clip, "loss"}}, "Symmetric contrastive loss of slices and captions.");
+  report.paragraph(
+      "First the two-dimensional image and text towers are fitted to slices and captions, and frozen. Then the volume "
+      "network learns to "
+      "restore volumes while mini-batch partial optimal transport aligns what it sees with the towers' features.");
+  add_curves(report, "Towers", "contrastive loss", {{"towers", clip, "loss"}},
+             "Symmetric contrastive loss of slices and captions.");
   add_curves(report, "Volume network: alignment", "loss", {{"full method", full, "alignment"}},
              "Divergence of both transport plans (volume to slice, volume to caption) from the diagonal.");
-  add_curves(report, "Volume network: reconstruction", "mean squared error", {{"full method", full, "reconstruction"}, {"reconstruction only", plain, "reconstruction"}},
+  add_curves(report, "Volume network: reconstruction", "mean squared error",
+             {{"full method", full, "reconstruction"}, {"reconstruction only", plain, "reconstruction"}},
              "Restoration of the volume, intensities in [0, 1].");
-  add_curves(report, "Mass on the diagonal of the transport plans", "mass", {{"volume to slice", full, "ot_slice.diagonal_mass"}, {"volume to caption", full, "ot_text.diagonal_mass"}},
-             "1 would be all of the mass between the parts of the same triplet; a plan without any knowledge puts 1 / batch size there.");
+  add_curves(
+      report, "Mass on the diagonal of the transport plans", "mass",
+      {{"volume to slice", full, "ot_slice.diagonal_mass"}, {"volume to caption", full, "ot_text.diagonal_mass"}},
+      "1 would be all of the mass between the parts of the same triplet; a plan without any knowledge puts 1 / batch "
+      "size there.");
 }
 
 void add_overlays(Report& report, const std::string& demo) {
@@ -165,7 +189,9 @@ void add_overlays(Report& report, const std::string& demo) {
   }
   if (by_case.empty()) return;
   report.heading("Segmentations");
-  report.paragraph("Test subjects that no run was trained on. In each picture, from left to right: the slice, the truth, the prediction.");
+  report.paragraph(
+      "Test subjects that no run was trained on. In each picture, from left to right: the slice, the truth, the "
+      "prediction.");
   std::size_t shown = 0;
   for (const auto& [name, pictures] : by_case) {
     if (++shown > 3) break;
@@ -179,16 +205,22 @@ void add_embeddings(Report& report, const std::string& demo) {
   if (!there(path)) return;
   const Json json = read_json(path);
   report.heading("Shared space");
-  report.svg(read_text_file(demo + "/embed/embeddings.svg"), "Volumes, slices and captions after pretraining; a line joins each volume with its slice and its caption.");
+  report.svg(
+      read_text_file(demo + "/embed/embeddings.svg"),
+      "Volumes, slices and captions after pretraining; a line joins each volume with its slice and its caption.");
   Table table({"pair", "modality gap", "recall@1", "recall@5"});
-  const std::pair<const char*, const char*> pairs[] = {{"volume_slice", "volume and slice"}, {"volume_text", "volume and caption"}, {"slice_text", "slice and caption"}};
+  const std::pair<const char*, const char*> pairs[] = {
+      {"volume_slice", "volume and slice"}, {"volume_text", "volume and caption"}, {"slice_text", "slice and caption"}};
   for (const auto& [key, words] : pairs)
-    table.add({words, fixed_text(json.at(key).at("modality_gap").get<double>(), 3), fixed_text(json.at(key).at("recall_at_1").get<double>(), 3),
+    table.add({words, fixed_text(json.at(key).at("modality_gap").get<double>(), 3),
+               fixed_text(json.at(key).at("recall_at_1").get<double>(), 3),
                fixed_text(json.at(key).at("recall_at_5").get<double>(), 3)});
   const double count = json.at("count").get<double>();
-  report.table(table, text("Recall is measured among ", json.at("count").get<Index>(), " triplets of the training set; chance is ", fixed_text(1 / count, 3), " and ",
-                           fixed_text(5 / count, 3), ". Mean cosine of two volumes: ", fixed_text(json.at("mean_pairwise_cosine").at("volume").get<double>(), 3),
-                           " (1 would be collapse)."));
+  report.table(
+      table,
+      text("Recall is measured among ", json.at("count").get<Index>(), " triplets of the training set; chance is ",
+           fixed_text(1 / count, 3), " and ", fixed_text(5 / count, 3), ". Mean cosine of two volumes: ",
+           fixed_text(json.at("mean_pairwise_cosine").at("volume").get<double>(), 3), " (1 would be collapse)."));
 }
 
 /// times.tsv: stage, seconds, command; one line each.
@@ -215,14 +247,16 @@ void add_commands(Report& report, const std::string& demo) {
     report.table(table, "Time of each stage.");
     report.code(commands, "Commands");
   }
-  if (there(demo + "/pretrain/config.json")) report.code(read_text_file(demo + "/pretrain/config.json"), "Configuration of the pretraining");
+  if (there(demo + "/pretrain/config.json"))
+    report.code(read_text_file(demo + "/pretrain/config.json"), "Configuration of the pretraining");
 }
 
 int run(const std::string& demo, const std::string& out) {
   require<FileError>(fs::is_directory(demo), demo, ": no such folder; expected the output folder of scripts/demo.sh");
   const bool own = !there(demo + "/segmentation");
   Report report(own ? "Med3DInsight: pretraining on your volumes" : "Med3DInsight on phantoms",
-                own ? "Triplets, towers and pretraining with m3i" : "The whole method with m3i, from synthetic volumes to a comparison");
+                own ? "Triplets, towers and pretraining with m3i"
+                    : "The whole method with m3i, from synthetic volumes to a comparison");
   if (!own) add_results(report, demo);
   if (!own) add_overlays(report, demo);
   add_triplets(report, demo);
@@ -238,8 +272,10 @@ int run(const std::string& demo, const std::string& out) {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Writes one HTML page, without outside resources, about what scripts/demo.sh has left in DEMO: results, pictures,\n"
-                 "triplets, curves, times and commands. Parts that are not there are left out.");
+    CLI::App app(
+        "Writes one HTML page, without outside resources, about what scripts/demo.sh has left in DEMO: results, "
+        "pictures,\n"
+        "triplets, curves, times and commands. Parts that are not there are left out.");
     std::string demo, out;
     app.add_option("demo", demo, "output folder of scripts/demo.sh")->required();
     app.add_option("out", out, "the page to write, report.html")->required();

@@ -32,7 +32,8 @@ struct Pairs {
 
   Pairs(const Towers& towers, const std::vector<Triplet>& triplets, const std::string& path, LongText policy)
       : pixels(triplet_pixels(towers, triplets, path)),
-        rows(towers.tokenizer->tokenize(captions_of(triplets), policy, towers.clip.options.context)), chunks(triplets.size()) {
+        rows(towers.tokenizer->tokenize(captions_of(triplets), policy, towers.clip.options.context)),
+        chunks(triplets.size()) {
     for (std::size_t r = 0; r < rows.text.size(); ++r) chunks[std::size_t(rows.text[r])].push_back(Index(r));
   }
   Index lost() const {
@@ -53,7 +54,10 @@ struct Pairs {
   }
 };
 
-double training_step(const Towers& towers, const Tensor<T>& images, const Tensor<std::int64_t>& ids, Trainer<T>& trainer,
+double training_step(const Towers& towers,
+                     const Tensor<T>& images,
+                     const Tensor<std::int64_t>& ids,
+                     Trainer<T>& trainer,
                      OrderedJson& record) {
   const Var<T> loss = towers.clip(Var<T>(images.to(towers.clip.logit_scale.device())), ids);
   const double value = double(loss.value().item());
@@ -80,12 +84,15 @@ int run(const std::string& path, const std::string& out, const MethodConfig& con
   to(towers.clip, Device::parse(config.run.device));
   const Pairs pairs(towers, triplets, path, long_text(config.clip.long_captions));
   make_folder(out);
-  std::printf("fit_clip: %lld pairs, %lld parameters, vocabulary %lld, %lld caption tokens lost to the context of %lld\n", (long long)n,
-              (long long)count_parameters(towers.clip), (long long)towers.tokenizer->vocab_size(), (long long)pairs.lost(),
-              (long long)towers.clip.options.context);
+  std::printf(
+      "fit_clip: %lld pairs, %lld parameters, vocabulary %lld, %lld caption tokens lost to the context of %lld\n",
+      (long long)n, (long long)count_parameters(towers.clip), (long long)towers.tokenizer->vocab_size(),
+      (long long)pairs.lost(), (long long)towers.clip.options.context);
 
   Trainer<T> trainer(parameters<T>(towers.clip), config.clip.optimizer, steps);
-  TrainingRun<T> training(out, config, text("clip ", towers.clip.options.vision.width, "/", towers.clip.options.text.width), steps, "fit_clip");
+  TrainingRun<T> training(out, config,
+                          text("clip ", towers.clip.options.vision.width, "/", towers.clip.options.text.width), steps,
+                          "fit_clip");
   training.add_module("model/", towers.clip);
   training.add_trainer("towers", trainer);
   training.add_note("triplets", text(text_hash(read_text_file(path))));
@@ -95,7 +102,8 @@ int run(const std::string& path, const std::string& out, const MethodConfig& con
     const auto order = epoch_order(n, config.run.seed, epoch);
     Tensor<T> images;
     Tensor<std::int64_t> ids;
-    pairs.take({order.begin() + first, order.begin() + first + batch}, Random(config.run.seed, 1).split(std::uint64_t(step)), images, ids);
+    pairs.take({order.begin() + first, order.begin() + first + batch},
+               Random(config.run.seed, 1).split(std::uint64_t(step)), images, ids);
     record["epoch"] = epoch;
     return training_step(towers, images, ids, trainer, record);
   });
@@ -107,8 +115,10 @@ int run(const std::string& path, const std::string& out, const MethodConfig& con
   write_file(out + "/loss.svg", line_chart(chart));
   const auto images = image_features(towers, pairs.pixels);
   const auto texts = text_features(towers, captions_of(triplets), long_text(config.clip.long_captions)).features;
-  std::printf("fit_clip: recall@1 of captions by their own slice, on the training pairs: %.3f\nfit_clip: wrote %s/towers, loss.svg, log.jsonl\n",
-              recall_at_k(images, texts, 1), out.c_str());
+  std::printf(
+      "fit_clip: recall@1 of captions by their own slice, on the training pairs: %.3f\nfit_clip: wrote %s/towers, "
+      "loss.svg, log.jsonl\n",
+      recall_at_k(images, texts, 1), out.c_str());
   return 0;
 }
 
@@ -116,8 +126,9 @@ int run(const std::string& path, const std::string& out, const MethodConfig& con
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Fits an image tower and a text tower to the slices and captions of triplets, so that both share one space.\n"
-                 "Makes OUT/towers (a CLIP folder for pretrain and embed), OUT/loss.svg, OUT/log.jsonl, OUT/checkpoints.");
+    CLI::App app(
+        "Fits an image tower and a text tower to the slices and captions of triplets, so that both share one space.\n"
+        "Makes OUT/towers (a CLIP folder for pretrain and embed), OUT/loss.svg, OUT/log.jsonl, OUT/checkpoints.");
     std::string triplets, out;
     bool resume = false;
     ProgramOptions options;

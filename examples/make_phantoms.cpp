@@ -83,22 +83,37 @@ int run(const Request& request) {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Makes synthetic subjects with labelled structures: NIfTI volumes in OUT/imagesTr, labels in OUT/labelsTr, and\n"
-                 "OUT/dataset.json with each subject's class (healthy or diseased), modality, body part and finding.\n"
-                 "Disease changes one structure by a known effect: larger ventricles, a lung nodule, a liver lesion.");
+    CLI::App app(
+        "Makes synthetic subjects with labelled structures: NIfTI volumes in OUT/imagesTr, labels in OUT/labelsTr, "
+        "and\n"
+        "OUT/dataset.json with each subject's class (healthy or diseased), modality, body part and finding.\n"
+        "Disease changes one structure by a known effect: larger ventricles, a lung nodule, a liver lesion.");
     Request r;
     app.add_option("out", r.out, "output folder")->required();
-    app.add_option("-n,--subjects", r.subjects, "how many; half of each body part is diseased")->check(CLI::Range(1, 9999))->capture_default_str();
+    app.add_option("-n,--subjects", r.subjects, "how many; half of each body part is diseased")
+        ->check(CLI::Range(1, 9999))
+        ->capture_default_str();
     app.add_option("--size", r.size, "voxels along each axis")->check(CLI::Range(16, 512))->capture_default_str();
-    app.add_option("--seed", r.seed, "seed of the population; the same seed gives the same bytes")->capture_default_str();
+    app.add_option("--seed", r.seed, "seed of the population; the same seed gives the same bytes")
+        ->capture_default_str();
     app.add_option("--body", r.bodies, "body parts: head, chest, abdomen")->delimiter(',')->capture_default_str();
-    app.add_option("--modality", r.modalities, "contrasts: CT, MR (T1 and T2), T1, T2")->delimiter(',')->capture_default_str();
-    app.add_option("--noise", r.options.noise, "noise, 1 is usual")->check(CLI::Range(0.0, 10.0))->capture_default_str();
-    app.add_option("--bias", r.options.bias, "strength of the MR bias field")->check(CLI::Range(0.0, 10.0))->capture_default_str();
-    app.add_option("--deformation", r.options.deformation, "smooth deformation, 1 is usual")->check(CLI::Range(0.0, 10.0))->capture_default_str();
-    app.add_flag("--random-orientation", r.options.random_orientation, "store voxel axes in random order and direction");
+    app.add_option("--modality", r.modalities, "contrasts: CT, MR (T1 and T2), T1, T2")
+        ->delimiter(',')
+        ->capture_default_str();
+    app.add_option("--noise", r.options.noise, "noise, 1 is usual")
+        ->check(CLI::Range(0.0, 10.0))
+        ->capture_default_str();
+    app.add_option("--bias", r.options.bias, "strength of the MR bias field")
+        ->check(CLI::Range(0.0, 10.0))
+        ->capture_default_str();
+    app.add_option("--deformation", r.options.deformation, "smooth deformation, 1 is usual")
+        ->check(CLI::Range(0.0, 10.0))
+        ->capture_default_str();
+    app.add_flag("--random-orientation", r.options.random_orientation,
+                 "store voxel axes in random order and direction");
     app.add_flag("--random-spacing", r.options.random_spacing, "make slices along one axis up to 3 times thicker");
-    app.add_flag("--overwrite", r.overwrite, "replace imagesTr, labelsTr and dataset.json of a folder that is not empty");
+    app.add_flag("--overwrite", r.overwrite,
+                 "replace imagesTr, labelsTr and dataset.json of a folder that is not empty");
     app.footer("Example:  make_phantoms data/phantoms --subjects 40 --size 48 --body head --modality CT,T1");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     return run(r);

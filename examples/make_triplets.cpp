@@ -76,7 +76,8 @@ class OwnCaptions {
   }
   /// The caption of a triplet; null if the file has none.
   const std::string* find(const Triplet& t, const std::string& image_in_data) {
-    for (const std::string& key : {"id " + t.id, "volume " + image_in_data, "volume " + fs::path(t.volume).filename().string()})
+    for (const std::string& key :
+         {"id " + t.id, "volume " + image_in_data, "volume " + fs::path(t.volume).filename().string()})
       if (const auto at = captions_.find(key); at != captions_.end()) {
         at->second.used = true;
         return &at->second.caption;
@@ -85,7 +86,8 @@ class OwnCaptions {
   }
   void require_all_used() const {
     for (const auto& [key, own] : captions_)
-      require<FileError>(own.used, own.where, ": no triplet has the ", key, "; ids are those of a run without --captions");
+      require<FileError>(own.used, own.where, ": no triplet has the ", key,
+                         "; ids are those of a run without --captions");
   }
 
  private:
@@ -117,7 +119,10 @@ std::string file_name(std::string id) {
 
 /// The triplets of one image, with their pictures. Of a file with several frames a copy of the first is made, so that
 /// everything that reads the triplets finds a plain volume.
-std::vector<Triplet> triplets_of(const SubjectList& list, SubjectEntry entry, const TripletOptions& options, const StagedFolder& folder) {
+std::vector<Triplet> triplets_of(const SubjectList& list,
+                                 SubjectEntry entry,
+                                 const TripletOptions& options,
+                                 const StagedFolder& folder) {
   std::string jsonl = folder.out() + "/triplets.jsonl";
   if (read_nifti_header(entry.image).frames() > 1) {
     const std::string copy = folder.path("volumes/" + detail::nifti_stem(entry.image) + "_frame0.nii.gz");
@@ -142,7 +147,9 @@ int run(const Request& request, const MethodConfig& config) {
 
   StagedFolder folder(request.out, {"triplets.jsonl", "slices", "volumes"}, request.overwrite);
   std::vector<std::vector<Triplet>> made(list.entries.size());
-  parallel_for(Index(made.size()), [&](Index i) { made[std::size_t(i)] = triplets_of(list, list.entries[std::size_t(i)], options, folder); });
+  parallel_for(Index(made.size()), [&](Index i) {
+    made[std::size_t(i)] = triplets_of(list, list.entries[std::size_t(i)], options, folder);
+  });
 
   std::vector<Triplet> triplets;
   Index own_captions = 0, wrong = 0;
@@ -161,9 +168,11 @@ int run(const Request& request, const MethodConfig& config) {
   if (own) own->require_all_used();
   write_triplets(folder.path("triplets.jsonl"), triplets);
   folder.commit();
-  std::printf("make_triplets: %zu triplets of %zu volumes in %s/triplets.jsonl, pictures in slices/\n", triplets.size(), made.size(), request.out.c_str());
-  if (own) std::printf("make_triplets: %lld captions from %s, %lld by the describer\n", (long long)own_captions, request.captions.c_str(),
-                       (long long)(Index(triplets.size()) - own_captions));
+  std::printf("make_triplets: %zu triplets of %zu volumes in %s/triplets.jsonl, pictures in slices/\n", triplets.size(),
+              made.size(), request.out.c_str());
+  if (own)
+    std::printf("make_triplets: %lld captions from %s, %lld by the describer\n", (long long)own_captions,
+                request.captions.c_str(), (long long)(Index(triplets.size()) - own_captions));
   if (request.noise > 0) std::printf("make_triplets: %lld captions made wrong on purpose\n", (long long)wrong);
   return 0;
 }
@@ -172,20 +181,31 @@ int run(const Request& request, const MethodConfig& config) {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Makes triplets: from each volume of DATA some slices are drawn (plane and position uniformly, slices with little\n"
-                 "in them again), and each gets a caption by the built-in describer, from the names and labels that the data set\n"
-                 "has, or one of your own. Makes OUT/triplets.jsonl and OUT/slices/*.png. All files of DATA are checked first.");
+    CLI::App app(
+        "Makes triplets: from each volume of DATA some slices are drawn (plane and position uniformly, slices with "
+        "little\n"
+        "in them again), and each gets a caption by the built-in describer, from the names and labels that the data "
+        "set\n"
+        "has, or one of your own. Makes OUT/triplets.jsonl and OUT/slices/*.png. All files of DATA are checked first.");
     Request r;
     ProgramOptions options;
-    app.add_option("data", r.data, "folder of NIfTI volumes, with dataset.json or without (labels are found by their names)")->required();
+    app.add_option("data", r.data,
+                   "folder of NIfTI volumes, with dataset.json or without (labels are found by their names)")
+        ->required();
     app.add_option("out", r.out, "output folder")->required();
     app.add_option("--slices", r.slices, "slices of each volume (data.slices_per_volume)")->check(CLI::Range(1, 1000));
-    app.add_option("--noise", r.noise, "share of captions in which facts are made wrong, to study caption noise")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+    app.add_option("--noise", r.noise, "share of captions in which facts are made wrong, to study caption noise")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
     app.add_option("--seed", r.seed, "seed of slices and wording (run.seed)");
-    app.add_option("--min-foreground", r.min_foreground, "a slice with a smaller share of foreground is drawn again (data.min_foreground)")->check(CLI::Range(0.0, 0.99));
-    app.add_option("--captions", r.captions, "JSON lines of own captions: {\"id\" or \"volume\": ..., \"caption\": ...}");
+    app.add_option("--min-foreground", r.min_foreground,
+                   "a slice with a smaller share of foreground is drawn again (data.min_foreground)")
+        ->check(CLI::Range(0.0, 0.99));
+    app.add_option("--captions", r.captions,
+                   "JSON lines of own captions: {\"id\" or \"volume\": ..., \"caption\": ...}");
     app.add_flag("--skip-bad", r.skip_bad, "leave out files that have problems instead of stopping");
-    app.add_flag("--first-frame", r.first_frame, "of files with several frames (fMRI, diffusion), use the first; a copy is put in OUT/volumes");
+    app.add_flag("--first-frame", r.first_frame,
+                 "of files with several frames (fMRI, diffusion), use the first; a copy is put in OUT/volumes");
     app.add_flag("--overwrite", r.overwrite, "replace the triplets of a folder that is not empty");
     options.add_to(app);
     app.footer("Example:  make_triplets data/phantoms data/triplets --slices 3");

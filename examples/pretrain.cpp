@@ -20,7 +20,8 @@ struct Med3DInsight {
   Var<T> metric, log_scale;
 
   Med3DInsight(const MethodConfig& c, Index tower_width)
-      : network(nnformer_options(c.network, 1)), psat(psat_options(c, tower_width)),
+      : network(nnformer_options(c.network, 1)),
+        psat(psat_options(c, tower_width)),
         metric(initial_metric<T>(c.pretrain.mpot, tower_width)),
         log_scale(constant_parameter<T>({}, -std::log(c.pretrain.info_nce.temperature))) {
     log_scale.set_needs_grad(c.pretrain.info_nce.learn_temperature);
@@ -30,19 +31,29 @@ struct Med3DInsight {
 
 /// A mini-batch (X, S, T): volumes, and the frozen towers' features of their slices and captions.
 struct Batch {
-  Tensor<T> volumes;           ///< [b, D, H, W, 1]
+  Tensor<T> volumes;  ///< [b, D, H, W, 1]
   std::vector<Index> plane, slice;
   Tensor<T> slice_features, text_features;  ///< [b, d]
 };
 
 void log_pair(OrderedJson& record, const char* name, const MpotPair& p) {
-  record[name] = {{"converged", p.converged}, {"iterations", p.iterations},      {"residual", p.residual},
-                  {"active_rows", p.active_rows}, {"active_cols", p.active_cols}, {"diagonal_mass", p.diagonal_mass},
-                  {"loss", p.loss},           {"floor", p.floor},                {"excess", p.excess}};
+  record[name] = {{"converged", p.converged},
+                  {"iterations", p.iterations},
+                  {"residual", p.residual},
+                  {"active_rows", p.active_rows},
+                  {"active_cols", p.active_cols},
+                  {"diagonal_mass", p.diagonal_mass},
+                  {"loss", p.loss},
+                  {"floor", p.floor},
+                  {"excess", p.excess}};
 }
 
 /// L_mPOT, or the contrastive loss in its place (table 6c).
-Var<T> alignment_loss(const Var<T>& h_x, const Var<T>& h_s, const Var<T>& h_t, const Med3DInsight& model, const PretrainConfig& c,
+Var<T> alignment_loss(const Var<T>& h_x,
+                      const Var<T>& h_s,
+                      const Var<T>& h_t,
+                      const Med3DInsight& model,
+                      const PretrainConfig& c,
                       OrderedJson& record) {
   if (c.alignment == choice::Alignment::info_nce)
     return info_nce(h_x, h_s, model.log_scale) + info_nce(h_x, h_t, model.log_scale);
@@ -53,17 +64,23 @@ Var<T> alignment_loss(const Var<T>& h_x, const Var<T>& h_s, const Var<T>& h_t, c
 }
 
 /// One step of algorithm 1. Returns the loss; when it is not finite nothing has been changed.
-double training_step(const Med3DInsight& model, const Batch& batch, const MethodConfig& config, Trainer<T>& trainer,
-                     Trainer<T>& metric_trainer, Random random, OrderedJson& record) {
+double training_step(const Med3DInsight& model,
+                     const Batch& batch,
+                     const MethodConfig& config,
+                     Trainer<T>& trainer,
+                     Trainer<T>& metric_trainer,
+                     Random random,
+                     OrderedJson& record) {
   const PretrainConfig& c = config.pretrain;
   const Mode mode{true, &random};
   const Var<T> x(batch.volumes);
-  const Var<T> corrupted(mask_patches(batch.volumes, c.reconstruction.mask_ratio, c.reconstruction.mask_patch, random.split(1)));
+  const Var<T> corrupted(
+      mask_patches(batch.volumes, c.reconstruction.mask_ratio, c.reconstruction.mask_patch, random.split(1)));
 
   // Extract projected volume embedding, image slice embedding, and text embedding, respectively.
-  const auto features = model.network.encode(corrupted, mode);                    // f_V(x)
-  const Var<T> h_x = model.psat(features.back(), batch.plane, batch.slice);       // f_Proj(f_V(x))
-  const Var<T> h_s(batch.slice_features), h_t(batch.text_features);               // f_I(s), f_T(t): frozen, computed once
+  const auto features = model.network.encode(corrupted, mode);               // f_V(x)
+  const Var<T> h_x = model.psat(features.back(), batch.plane, batch.slice);  // f_Proj(f_V(x))
+  const Var<T> h_s(batch.slice_features), h_t(batch.text_features);          // f_I(s), f_T(t): frozen, computed once
 
   // L_total = L_mPOT + L_res                                                                              (equation 4)
   Var<T> loss;
@@ -72,10 +89,11 @@ double training_step(const Med3DInsight& model, const Batch& batch, const Method
     loss = loss.defined() ? loss + weight * term : weight * term;
   };
   if (c.alignment != choice::Alignment::none)
-    add("alignment", c.alignment_weight, alignment_loss(h_x, h_s, h_t, model, c, record));               // (equation 2)
+    add("alignment", c.alignment_weight, alignment_loss(h_x, h_s, h_t, model, c, record));  // (equation 2)
   if (c.reconstruction.kind != choice::Reconstruction::none) {
     const Var<T> x_hat = model.network.decode(features, x.shape(), mode)[0];
-    add("reconstruction", c.reconstruction.weight, reconstruction_loss(x_hat, x, c.reconstruction.kind));  // (equation 3)
+    add("reconstruction", c.reconstruction.weight,
+        reconstruction_loss(x_hat, x, c.reconstruction.kind));  // (equation 3)
   }
 
   // theta, psi <- Adam; M <- Proj(Adam(M)).
@@ -90,7 +108,8 @@ double training_step(const Med3DInsight& model, const Batch& batch, const Method
   if (!std::isfinite(value) || !std::isfinite(norm)) return NAN;  // skip the whole step
   trainer.step();
   metric_trainer.step();
-  const auto projection = project_metric(model.metric.value(), mpot_options(c.mpot).cost.metric, {c.mpot.metric_floor, c.mpot.metric_trace});
+  const auto projection = project_metric(model.metric.value(), mpot_options(c.mpot).cost.metric,
+                                         {c.mpot.metric_floor, c.mpot.metric_trace});
   record["metric_clamped"] = projection.clamped;
   return value;
 }
@@ -101,27 +120,41 @@ struct FrozenFeatures {
   Index width() const { return slices.shape()[1]; }
 };
 
-FrozenFeatures frozen_features(const std::string& folder, const std::vector<Triplet>& triplets, const std::string& path,
+FrozenFeatures frozen_features(const std::string& folder,
+                               const std::vector<Triplet>& triplets,
+                               const std::string& path,
                                const MethodConfig& config) {
   const Towers towers = load_towers(folder);
   to(towers.clip, Device::parse(config.run.device));
   const auto texts = text_features(towers, captions_of(triplets), long_text(config.clip.long_captions));
-  std::printf("pretrain: captions: %lld tokens, the longest %lld, %lld not read by the tower\n", (long long)texts.tokens,
-              (long long)texts.longest, (long long)texts.lost);
+  std::printf("pretrain: captions: %lld tokens, the longest %lld, %lld not read by the tower\n",
+              (long long)texts.tokens, (long long)texts.longest, (long long)texts.lost);
   return {image_features(towers, triplet_pixels(towers, triplets, path)), texts.features};
 }
 
 /// Volumes come from the loader's threads, preprocessed once; features are looked up.
 class Batches {
  public:
-  Batches(const std::vector<Triplet>& triplets, const std::string& path, const FrozenFeatures& features, const MethodConfig& config,
+  Batches(const std::vector<Triplet>& triplets,
+          const std::string& path,
+          const FrozenFeatures& features,
+          const MethodConfig& config,
           Index first_item)
-      : triplets_(triplets), features_(features), config_(config), cache_(std::size_t(4) << 30),
-        loader_(Index(triplets.size()),
-                [this, path](const LoaderPlace& place) { return volume(detail::beside(path, triplets_[std::size_t(place.item)].volume)); },
-                {.threads = int(config.data.workers), .ahead = 2 * config.pretrain.batch_size, .seed = config.run.seed,
-                 .epoch = first_item / Index(triplets.size()), .position = first_item % Index(triplets.size())},
-                [this, path](Index item) { return detail::beside(path, triplets_[std::size_t(item)].volume); }) {}
+      : triplets_(triplets),
+        features_(features),
+        config_(config),
+        cache_(std::size_t(4) << 30),
+        loader_(
+            Index(triplets.size()),
+            [this, path](const LoaderPlace& place) {
+              return volume(detail::beside(path, triplets_[std::size_t(place.item)].volume));
+            },
+            {.threads = int(config.data.workers),
+             .ahead = 2 * config.pretrain.batch_size,
+             .seed = config.run.seed,
+             .epoch = first_item / Index(triplets.size()),
+             .position = first_item % Index(triplets.size())},
+            [this, path](Index item) { return detail::beside(path, triplets_[std::size_t(item)].volume); }) {}
 
   Batch next(Index size, Device device) {
     Batch batch;
@@ -163,18 +196,25 @@ void draw_curves(const std::string& log, const std::string& out) {
     return Series{name, c.x, c.y};
   };
   Chart losses{.title = "Pretraining", .x = {"step"}, .y = {"loss"}, .smooth = 25};
-  losses.series = {series("total", "loss"), series("alignment", "alignment"), series("reconstruction", "reconstruction")};
+  losses.series = {series("total", "loss"), series("alignment", "alignment"),
+                   series("reconstruction", "reconstruction")};
   write_file(out + "/loss.svg", line_chart(losses));
   Chart mass{.title = "Mass on the diagonal of the transport plan", .x = {"step"}, .y = {"mass"}, .smooth = 25};
-  mass.series = {series("volume to slice", "ot_slice.diagonal_mass"), series("volume to text", "ot_text.diagonal_mass")};
+  mass.series = {series("volume to slice", "ot_slice.diagonal_mass"),
+                 series("volume to text", "ot_text.diagonal_mass")};
   if (!mass.series[0].x.empty()) write_file(out + "/diagonal_mass.svg", line_chart(mass));
 }
 
-int run(const std::string& path, const std::string& out, const std::string& towers, const MethodConfig& config, bool resume) {
+int run(const std::string& path,
+        const std::string& out,
+        const std::string& towers,
+        const MethodConfig& config,
+        bool resume) {
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
   const Index n = Index(triplets.size()), batch = config.pretrain.batch_size;
-  require<ConfigError>(n >= batch, path, ": holds ", n, " triplets, a batch needs ", batch, "; make more or lower pretrain.batch_size");
+  require<ConfigError>(n >= batch, path, ": holds ", n, " triplets, a batch needs ", batch,
+                       "; make more or lower pretrain.batch_size");
   const Index per_epoch = n / batch, all = per_epoch * config.pretrain.epochs;
   const Index steps = config.pretrain.max_steps > 0 ? std::min(config.pretrain.max_steps, all) : all;
   const Device device = Device::parse(config.run.device);
@@ -183,16 +223,20 @@ int run(const std::string& path, const std::string& out, const std::string& towe
   const Med3DInsight model(config, features.width());
   to(model, device);
   make_folder(out);
-  std::printf("pretrain: %lld triplets, %lld steps of %lld, network %lld parameters, PSAT %lld, device %s\n", (long long)n, (long long)steps,
-              (long long)batch, (long long)count_parameters(model.network), (long long)count_parameters(model.psat), config.run.device.c_str());
+  std::printf("pretrain: %lld triplets, %lld steps of %lld, network %lld parameters, PSAT %lld, device %s\n",
+              (long long)n, (long long)steps, (long long)batch, (long long)count_parameters(model.network),
+              (long long)count_parameters(model.psat), config.run.device.c_str());
 
   auto learned = parameters<T>(model.network);
   for (const auto& p : parameters<T>(model.psat)) learned.push_back(p);
   learned.push_back(model.log_scale);
   Trainer<T> trainer(learned, config.pretrain.optimizer, steps);
-  Trainer<T> metric_trainer({model.metric}, config.pretrain.optimizer, steps, config.pretrain.mpot.metric_learning_rate.value_or(0));
+  Trainer<T> metric_trainer({model.metric}, config.pretrain.optimizer, steps,
+                            config.pretrain.mpot.metric_learning_rate.value_or(0));
 
-  TrainingRun<T> training(out, config, text("nnformer ", config.network.image_size, ", embedding ", config.network.embedding), steps, "pretrain");
+  TrainingRun<T> training(out, config,
+                          text("nnformer ", config.network.image_size, ", embedding ", config.network.embedding), steps,
+                          "pretrain");
   training.add_module("", model);
   training.add_trainer("network", trainer);
   training.add_trainer("metric", metric_trainer);
@@ -205,11 +249,13 @@ int run(const std::string& path, const std::string& out, const std::string& towe
     const Batch b = batches.next(batch, device);
     training.add_wait(wait.lap());
     record["epoch"] = step / per_epoch;
-    return training_step(model, b, config, trainer, metric_trainer, Random(config.run.seed, 2).split(std::uint64_t(step)), record);
+    return training_step(model, b, config, trainer, metric_trainer,
+                         Random(config.run.seed, 2).split(std::uint64_t(step)), record);
   });
   draw_curves(training.log_path(), out);
   if (code != 0) return code;
-  write_model<T>(out + "/model.safetensors", model, {"pretrained", config, {}, {}, {{"tower_width", text(features.width())}}});
+  write_model<T>(out + "/model.safetensors", model,
+                 {"pretrained", config, {}, {}, {{"tower_width", text(features.width())}}});
   std::printf("pretrain: wrote %s/model.safetensors, loss.svg, log.jsonl\n", out.c_str());
   return 0;
 }
@@ -218,19 +264,23 @@ int run(const std::string& path, const std::string& out, const std::string& towe
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
-    CLI::App app("Pretrains the volume encoder-decoder on triplets: its features, seen through the plane-slice-aware transformer,\n"
-                 "are aligned with the frozen towers' features of slice and caption by partial optimal transport, while the\n"
-                 "decoder restores the volume. Makes OUT/model.safetensors, loss.svg, log.jsonl and checkpoints.");
+    CLI::App app(
+        "Pretrains the volume encoder-decoder on triplets: its features, seen through the plane-slice-aware "
+        "transformer,\n"
+        "are aligned with the frozen towers' features of slice and caption by partial optimal transport, while the\n"
+        "decoder restores the volume. Makes OUT/model.safetensors, loss.svg, log.jsonl and checkpoints.");
     std::string triplets, out, towers;
     bool resume = false;
     ProgramOptions options;
     app.add_option("triplets", triplets, "triplets.jsonl, as make_triplets writes it")->required();
     app.add_option("out", out, "output folder")->required();
-    app.add_option("-t,--towers", towers, "CLIP folder: OUT/towers of fit_clip, or a Hugging Face download")->required();
+    app.add_option("-t,--towers", towers, "CLIP folder: OUT/towers of fit_clip, or a Hugging Face download")
+        ->required();
     app.add_flag("--resume", resume, "continue the run in OUT from its newest checkpoint");
     options.add_to(app);
-    app.footer("Example:  pretrain data/triplets.jsonl runs/pretrain --towers runs/clip/towers --config configs/demo.json\n"
-               "Ctrl-C saves and leaves; the same command with --resume continues.");
+    app.footer(
+        "Example:  pretrain data/triplets.jsonl runs/pretrain --towers runs/clip/towers --config configs/demo.json\n"
+        "Ctrl-C saves and leaves; the same command with --resume continues.");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     return run(triplets, out, towers, options.load(), resume);
   });

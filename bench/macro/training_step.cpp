@@ -55,10 +55,12 @@ int main(int argc, char** argv) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
-      "{\"work\": \"nnformer-%ld %ld^3 training step%s\", \"parameters\": %ld, \"forward_s\": %.3f, \"backward_s\": %.3f, "
-      "\"adam_s\": %.3f, \"step_s\": %.3f, \"peak_tensors_mib\": %ld, \"peak_process_mib\": %ld, \"new_blocks_in_last_step\": %ld, "
+      "{\"work\": \"nnformer-%ld %ld^3 training step%s\", \"parameters\": %ld, \"forward_s\": %.3f, \"backward_s\": "
+      "%.3f, "
+      "\"adam_s\": %.3f, \"step_s\": %.3f, \"peak_tensors_mib\": %ld, \"peak_process_mib\": %ld, "
+      "\"new_blocks_in_last_step\": %ld, "
       "\"threads\": %d}\n",
-      long(embedding), long(size), options.checkpoint ? ", checkpointed" : "", long(count_parameters(net)), forward, back, update,
-      forward + back + update, long(memory_stats().peak >> 20), usage.ru_maxrss >> 10,
+      long(embedding), long(size), options.checkpoint ? ", checkpointed" : "", long(count_parameters(net)), forward,
+      back, update, forward + back + update, long(memory_stats().peak >> 20), usage.ru_maxrss >> 10,
       long(memory_stats().system_allocations - allocations), thread_count());
 }

@@ -81,11 +81,13 @@ OpReport check_inputs(const F& f, const std::vector<std::vector<Tensor<float>>>&
     for (const auto& x : inputs) precise.push_back(cast<double>(x));
     report.gradient = std::max(report.gradient, gradcheck(f, precise).worst);
     const auto host = detail::evaluate<double>(f, inputs, Device::cpu());
-    report.single = std::max(report.single, detail::worst_difference(detail::evaluate<float>(f, inputs, Device::cpu()), host));
-    report.emulated =
-        std::max(report.emulated, detail::worst_difference(detail::evaluate<double>(f, inputs, Device::emulated()), host));
+    report.single =
+        std::max(report.single, detail::worst_difference(detail::evaluate<float>(f, inputs, Device::cpu()), host));
+    report.emulated = std::max(report.emulated,
+                               detail::worst_difference(detail::evaluate<double>(f, inputs, Device::emulated()), host));
     if (cuda_device_count() > 0)
-      report.cuda = std::max(report.cuda, detail::worst_difference(detail::evaluate<double>(f, inputs, Device::cuda()), host));
+      report.cuda =
+          std::max(report.cuda, detail::worst_difference(detail::evaluate<double>(f, inputs, Device::cuda()), host));
   }
   return report;
 }

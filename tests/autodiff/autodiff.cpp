@@ -1,5 +1,5 @@
-#include "../catch.hpp"
 #include "m3i/autodiff.hpp"
+#include "../catch.hpp"
 #include "m3i/ops/arithmetic.hpp"
 #include "m3i/ops/dropout.hpp"
 #include "m3i/ops/pointwise.hpp"
@@ -12,19 +12,37 @@ namespace {
 /// A square whose slope is wrong by 1 %: gradcheck must say so.
 struct WrongSquare {
   static constexpr const char* name = "wrong_square";
-  template <class A> M3I_HD A value(A x) const { return x * x; }
-  template <class A> M3I_HD A slope(A x) const { return A(2.02) * x; }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x * x;
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
+    return A(2.02) * x;
+  }
 };
 struct NanSlope {
   static constexpr const char* name = "nan_slope";
-  template <class A> M3I_HD A value(A x) const { return x; }
-  template <class A> M3I_HD A slope(A) const { return std::numeric_limits<A>::quiet_NaN(); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x;
+  }
+  template <class A>
+  M3I_HD A slope(A) const {
+    return std::numeric_limits<A>::quiet_NaN();
+  }
 };
 /// The right slope, but for one element in the middle.
 struct NanOnce {
   static constexpr const char* name = "nan_once";
-  template <class A> M3I_HD A value(A x) const { return x; }
-  template <class A> M3I_HD A slope(A x) const { return x == A(0.5) ? std::numeric_limits<A>::quiet_NaN() : A(1); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x;
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
+    return x == A(0.5) ? std::numeric_limits<A>::quiet_NaN() : A(1);
+  }
 };
 }  // namespace
 

@@ -18,7 +18,8 @@ Volume<float> ramp(Size3 size) {
 /// A folder of one good image and its labels, to spoil.
 struct Folder {
   Scratch scratch;
-  std::string data = scratch / "data", image = data + "/one.nii.gz", labels = data + "/one_label.nii.gz", out = scratch / "out";
+  std::string data = scratch / "data", image = data + "/one.nii.gz", labels = data + "/one_label.nii.gz",
+              out = scratch / "out";
 
   Folder() {
     fs::create_directories(data);
@@ -34,8 +35,9 @@ struct Folder {
 };
 
 std::string triplet_line(const std::string& volume, Index slice, Index slices) {
-  return R"({"id":"a)" + std::to_string(slice) + R"(","subject":"s","volume":")" + volume + R"(","plane":"axial","slice":)" + std::to_string(slice) +
-         R"(,"slices":)" + std::to_string(slices) + R"(,"caption":"an axial slice"})" + "\n";
+  return R"({"id":"a)" + std::to_string(slice) + R"(","subject":"s","volume":")" + volume +
+         R"(","plane":"axial","slice":)" + std::to_string(slice) + R"(,"slices":)" + std::to_string(slices) +
+         R"(,"caption":"an axial slice"})" + "\n";
 }
 
 Arguments pretrain_arguments(const std::string& triplets, const std::string& out, const Arguments& more = {}) {
@@ -52,7 +54,8 @@ TEST_CASE("make_triplets: a missing or empty folder is refused", "[examples]") {
   CHECK_FALSE(fs::exists(f.out));
 }
 
-TEST_CASE("make_triplets: what is no NIfTI, NaN, constant, or cut off is refused by name, all of them at once", "[examples]") {
+TEST_CASE("make_triplets: what is no NIfTI, NaN, constant, or cut off is refused by name, all of them at once",
+          "[examples]") {
   const Folder f;
   spit(f.data + "/text.nii.gz", "this is no volume");
   Volume<float> nan = ramp({16, 16, 16});
@@ -66,7 +69,8 @@ TEST_CASE("make_triplets: what is no NIfTI, NaN, constant, or cut off is refused
   f.triplets_refused({"text.nii.gz", "nan.nii.gz", "flat.nii", "short.nii", "--skip-bad"});
 
   const Answer answer = done("make_triplets", {f.data, f.out, "--skip-bad"});
-  CHECK_THAT(answer.out, Catch::Contains("1 triplets of 1 volumes") && Catch::Contains("left out") && Catch::Contains("nan.nii.gz"));
+  CHECK_THAT(answer.out, Catch::Contains("1 triplets of 1 volumes") && Catch::Contains("left out") &&
+                             Catch::Contains("nan.nii.gz"));
 }
 
 TEST_CASE("make_triplets: labels on another grid and labels that are no whole numbers are refused", "[examples]") {
@@ -97,14 +101,16 @@ TEST_CASE("make_triplets: several frames are refused, or the first is used on re
   CHECK(read_nifti(f.out + "/volumes/frames_frame0.nii.gz").shape() == Shape{12, 10, 9});
 }
 
-TEST_CASE("make_triplets: own captions reach the triplets, and one that fits nothing is refused with its line", "[examples]") {
+TEST_CASE("make_triplets: own captions reach the triplets, and one that fits nothing is refused with its line",
+          "[examples]") {
   const Folder f;
   const std::string captions = f.scratch / "captions.jsonl";
   spit(captions, "{\"volume\":\"one.nii.gz\",\"caption\":\"my own words\"}\n");
   done("make_triplets", {f.data, f.out, "--captions", captions});
   CHECK_THAT(slurp(f.out + "/triplets.jsonl"), Catch::Contains("my own words"));
   const auto before = snapshot(f.out);
-  spit(captions, "{\"volume\":\"one.nii.gz\",\"caption\":\"my own words\"}\n{\"volume\":\"two.nii.gz\",\"caption\":\"x\"}\n");
+  spit(captions,
+       "{\"volume\":\"one.nii.gz\",\"caption\":\"my own words\"}\n{\"volume\":\"two.nii.gz\",\"caption\":\"x\"}\n");
   refuses("make_triplets", {f.data, f.out, "--captions", captions, "--overwrite"}, {"captions.jsonl:2", "two.nii.gz"});
   CHECK(snapshot(f.out) == before);  // the earlier result is as it was
 }
@@ -159,7 +165,8 @@ TEST_CASE("pretrain: a folder that holds a run is refused, and a checkpoint of a
   done("pretrain", pretrain_arguments(triplets, f.out, {"--set", "pretrain.max_steps=2"}));
   const auto before = snapshot(f.out);
   refuses("pretrain", pretrain_arguments(triplets, f.out), {f.out, "--resume"});
-  refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "network.embedding=16"}), {"checkpoints", "another network"});
+  refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "network.embedding=16"}),
+          {"checkpoints", "another network"});
   refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "run.seed=5"}), {"run.seed"});
   CHECK(snapshot(f.out) == before);
 }
@@ -179,7 +186,9 @@ TEST_CASE("fine-tuning: a subject in two parts of the split and a model of anoth
 TEST_CASE("embed: towers of another width and files that are no model are refused", "[examples]") {
   const Folder f;
   refuses("embed", {f.image, World::get().triplets(), f.out, "--towers", World::get().towers()}, {"one.nii.gz"});
-  refuses("embed", {World::get().towers() + "/model.safetensors", World::get().triplets(), f.out, "--towers", World::get().towers()},
-          {"model.safetensors", "m3i.kind"});
+  refuses(
+      "embed",
+      {World::get().towers() + "/model.safetensors", World::get().triplets(), f.out, "--towers", World::get().towers()},
+      {"model.safetensors", "m3i.kind"});
   CHECK_FALSE(fs::exists(f.out));
 }

@@ -5,7 +5,8 @@ using namespace programs;
 TEST_CASE("programs: --help leaves with 0 and names every argument and an example", "[examples]") {
   const std::vector<std::pair<std::string, Arguments>> all{
       {"make_phantoms", {"out", "--subjects", "--size", "--seed", "--body", "--modality", "--overwrite"}},
-      {"make_triplets", {"data", "out", "--slices", "--noise", "--captions", "--skip-bad", "--first-frame", "--config", "--set"}},
+      {"make_triplets",
+       {"data", "out", "--slices", "--noise", "--captions", "--skip-bad", "--first-frame", "--config", "--set"}},
       {"fit_clip", {"triplets", "out", "--resume", "--config", "--set"}},
       {"pretrain", {"triplets", "out", "--towers", "--resume", "--config", "--set", "--show-config"}},
       {"finetune_segmentation", {"data", "out", "--pretrained", "--split", "--resume"}},
@@ -23,14 +24,16 @@ TEST_CASE("programs: --help leaves with 0 and names every argument and an exampl
 }
 
 TEST_CASE("programs: a missing or unknown argument is refused with a hint to --help", "[examples]") {
-  for (const char* name : {"make_phantoms", "make_triplets", "fit_clip", "pretrain", "finetune_segmentation", "finetune_classification",
-                           "predict", "evaluate", "embed", "demo_report"}) {
+  for (const char* name : {"make_phantoms", "make_triplets", "fit_clip", "pretrain", "finetune_segmentation",
+                           "finetune_classification", "predict", "evaluate", "embed", "demo_report"}) {
     refuses(name, {}, {"--help"});
     refuses(name, {"--no-such-option"}, {"--help"});
   }
 }
 
 TEST_CASE("pretrain: --show-config prints every key with its meaning", "[examples]") {
-  const Answer answer = done("pretrain", {"t.jsonl", "out", "--towers", "t", "--show-config", "--set", "pretrain.epochs=7"});
-  for (const char* word : {"pretrain:", "epochs", "7", "passes over the triplets", "optimizer", "psat"}) CHECK_THAT(answer.out, Catch::Contains(word));
+  const Answer answer =
+      done("pretrain", {"t.jsonl", "out", "--towers", "t", "--show-config", "--set", "pretrain.epochs=7"});
+  for (const char* word : {"pretrain:", "epochs", "7", "passes over the triplets", "optimizer", "psat"})
+    CHECK_THAT(answer.out, Catch::Contains(word));
 }

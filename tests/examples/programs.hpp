@@ -106,7 +106,8 @@ class Running {
   void send(int signal) const { ::kill(child_, signal); }
   Answer wait() {
     int status = 0;
-    while (::waitpid(child_, &status, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(child_, &status, 0) < 0 && errno == EINTR) {
+    }
     child_ = 0;
     Answer answer;
     answer.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -159,13 +160,18 @@ inline void refuses(const std::string& name, const Arguments& arguments, const s
 
 /// Settings of networks so small that a step takes milliseconds.
 inline const Arguments& tiny() {
-  static const Arguments settings{
-      "--set", "run.threads=1", "--set", "network.image_size=32", "--set", "network.embedding=8", "--set", "network.depths=1,1,1,1",
-      "--set", "network.heads=1,2,2,4", "--set", "network.windows=4,4,2,1", "--set", "data.spacing_mm=8", "--set", "psat.queries=4",
-      "--set", "psat.width=16", "--set", "psat.heads=2", "--set", "psat.bins=8", "--set", "clip.image_size=16", "--set", "clip.patch=8",
-      "--set", "clip.vision_width=16", "--set", "clip.vision_layers=1", "--set", "clip.vision_heads=2", "--set", "clip.text_width=16",
-      "--set", "clip.text_layers=1", "--set", "clip.text_heads=2", "--set", "clip.embedding=16", "--set", "clip.batch_size=4",
-      "--set", "clip.max_steps=4", "--set", "pretrain.batch_size=2", "--set", "pretrain.optimizer.learning_rate=1e-3"};
+  static const Arguments settings{"--set", "run.threads=1",         "--set", "network.image_size=32",
+                                  "--set", "network.embedding=8",   "--set", "network.depths=1,1,1,1",
+                                  "--set", "network.heads=1,2,2,4", "--set", "network.windows=4,4,2,1",
+                                  "--set", "data.spacing_mm=8",     "--set", "psat.queries=4",
+                                  "--set", "psat.width=16",         "--set", "psat.heads=2",
+                                  "--set", "psat.bins=8",           "--set", "clip.image_size=16",
+                                  "--set", "clip.patch=8",          "--set", "clip.vision_width=16",
+                                  "--set", "clip.vision_layers=1",  "--set", "clip.vision_heads=2",
+                                  "--set", "clip.text_width=16",    "--set", "clip.text_layers=1",
+                                  "--set", "clip.text_heads=2",     "--set", "clip.embedding=16",
+                                  "--set", "clip.batch_size=4",     "--set", "clip.max_steps=4",
+                                  "--set", "pretrain.batch_size=2", "--set", "pretrain.optimizer.learning_rate=1e-3"};
   return settings;
 }
 

@@ -74,7 +74,8 @@ TEST_CASE("pretrain: a loss that is not finite stops it, and the last good check
   const Answer good = done("pretrain", training(out, {"--set", "pretrain.max_steps=10"}));
   const std::string kept = out + "/checkpoints/step-000000000010.safetensors", before = slurp(kept);
   REQUIRE_FALSE(before.empty());
-  refuses("pretrain", training(out, {"--resume", "--set", "pretrain.optimizer.learning_rate=1e30", "--set", "run.max_bad_steps=3"}),
+  refuses("pretrain",
+          training(out, {"--resume", "--set", "pretrain.optimizer.learning_rate=1e30", "--set", "run.max_bad_steps=3"}),
           {"not finite", "step-000000000010.safetensors", "learning rate"});
   CHECK(slurp(kept) == before);
 }

@@ -1,6 +1,7 @@
 #pragma once
-/// Golden cases are discovered: every safetensors file below $M3I_GOLDENS, and below the small set that travels with the
-/// sources (M3I_TEST_DATA/goldens), is looked at, and what its metadata names is built and compared. A kind that nothing here builds is listed as skipped, never passed in silence.
+/// Golden cases are discovered: every safetensors file below $M3I_GOLDENS, and below the small set that travels with
+/// the sources (M3I_TEST_DATA/goldens), is looked at, and what its metadata names is built and compared. A kind that
+/// nothing here builds is listed as skipped, never passed in silence.
 
 #include <algorithm>
 #include <cstdlib>
@@ -17,10 +18,10 @@
 #include "m3i/testing.hpp"
 
 /// At the start of a test: without reference files it says so and ends.
-#define M3I_NEEDS_GOLDENS()                                        \
-  if (!goldens::present()) {                                       \
-    WARN("skipped: no golden files at " << goldens::root());       \
-    return;                                                        \
+#define M3I_NEEDS_GOLDENS()                                  \
+  if (!goldens::present()) {                                 \
+    WARN("skipped: no golden files at " << goldens::root()); \
+    return;                                                  \
   }
 
 namespace goldens {
@@ -60,7 +61,8 @@ struct Sabotage {
 template <class T>
 class Comparer {
  public:
-  Comparer(const SafeTensors& file, std::string name, Sabotage sabotage) : file_(file), name_(std::move(name)), sabotage_(sabotage) {}
+  Comparer(const SafeTensors& file, std::string name, Sabotage sabotage)
+      : file_(file), name_(std::move(name)), sabotage_(sabotage) {}
 
   void check(const std::string& key, const Tensor<T>& actual) {
     Tensor<double> expected = file_.tensor<double>(key).clone();
@@ -80,13 +82,14 @@ class Comparer {
   std::vector<Comparison> results;
 
  private:
-  /// A gradient that is zero in exact arithmetic (the bias of keys: softmax does not see it) holds nothing but rounding;
-  /// it is measured against the largest gradient of the file instead of against itself.
+  /// A gradient that is zero in exact arithmetic (the bias of keys: softmax does not see it) holds nothing but
+  /// rounding; it is measured against the largest gradient of the file instead of against itself.
   double scale_of(const std::string& key, const Tensor<double>& expected) {
     if (key.find("grad") == key.npos) return 1;
     if (largest_gradient_ < 0)
       for (const auto& name : file_.names())
-        if (name.find("grad") != name.npos) largest_gradient_ = std::max(largest_gradient_, largest(file_.tensor<double>(name)));
+        if (name.find("grad") != name.npos)
+          largest_gradient_ = std::max(largest_gradient_, largest(file_.tensor<double>(name)));
     const double own = largest(expected);
     return own < 1e-10 * largest_gradient_ ? std::max(own, 1e-12) / largest_gradient_ : 1;
   }

@@ -44,13 +44,14 @@ Var<T> in_channels_last(const Var<T>& x, const F& f) {
   return channels_first(f(channels_last(x)));
 }
 
-
 template <class T>
 using Builder = std::function<Var<T>(const LayerCase<T>&)>;
 
 template <class T>
 Var<T> scaled_dot_product(const LayerCase<T>& c) {  // [..., heads, L, d]: every head is a sequence of its own
-  const auto flat = [](const Var<T>& x) { return reshape(x, {x.size() / (x.shape()[-1] * x.shape()[-2]), x.shape()[-2], x.shape()[-1]}); };
+  const auto flat = [](const Var<T>& x) {
+    return reshape(x, {x.size() / (x.shape()[-1] * x.shape()[-2]), x.shape()[-2], x.shape()[-1]});
+  };
   AttentionOptions<T> options;
   if (!c.in.count("b")) return reshape(attention(flat(c["q"]), flat(c["k"]), flat(c["v"]), options), c.out);
   // With a bias for each head: heads side by side in the channels.
@@ -71,7 +72,8 @@ Var<T> multi_head(const LayerCase<T>& c) {
   options.heads = std::stoll(op.substr(op.find("heads ") + 6));
   const Index width = c["q"].shape()[-1];
   const auto part = [&](const Var<T>& x, Index i) {
-    return linear(x, slice(c["in_proj_weight"], 0, i * width, (i + 1) * width), slice(c["in_proj_bias"], 0, i * width, (i + 1) * width));
+    return linear(x, slice(c["in_proj_weight"], 0, i * width, (i + 1) * width),
+                  slice(c["in_proj_bias"], 0, i * width, (i + 1) * width));
   };
   return linear(attention(part(c["q"], 0), part(c["kv"], 1), part(c["kv"], 2), options), c["out_w"], c["out_b"]);
 }
@@ -80,7 +82,8 @@ template <class T>
 Var<T> interpolated(const LayerCase<T>& c) {
   const bool nearest = c.options.at("mode") == "nearest", corners = c.options.value("align_corners", false);
   return in_channels_last(c["x"], [&](const Var<T>& x) {
-    return interpolate(x, {c.out[2], c.out[3], c.out[4]}, nearest ? Interpolation::nearest : Interpolation::trilinear, corners);
+    return interpolate(x, {c.out[2], c.out[3], c.out[4]}, nearest ? Interpolation::nearest : Interpolation::trilinear,
+                       corners);
   });
 }
 
@@ -92,7 +95,8 @@ const std::map<std::string, Builder<T>>& builders() {
       {"gelu_erf", [](C c) { return gelu(c["x"]); }},
       {"gelu_tanh", [](C c) { return gelu_tanh(c["x"]); }},
       {"relu", [](C c) { return relu(c["x"]); }},
-      {"leaky_relu_", [](C c) { return leaky_relu(c["x"], std::stod(c.options.at("op").template get<std::string>().substr(11))); }},
+      {"leaky_relu_",
+       [](C c) { return leaky_relu(c["x"], std::stod(c.options.at("op").template get<std::string>().substr(11))); }},
       {"sigmoid", [](C c) { return sigmoid(c["x"]); }},
       {"tanh", [](C c) { return tanh(c["x"]); }},
       {"silu", [](C c) { return silu(c["x"]); }},
@@ -106,42 +110,75 @@ const std::map<std::string, Builder<T>>& builders() {
       {"matmul, leading axes broadcast", [](C c) { return matmul(c["a"], c["b"]); }},
       {"a*b+c with broadcasting", [](C c) { return c["a"] * c["b"] + c["c"]; }},
       {"layer_norm", [](C c) { return layer_norm(c["x"], c["weight"], c["bias"], c.options.value("eps", 1e-5)); }},
-      {"instance_norm", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         return instance_norm(x, c.maybe("weight"), c.maybe("bias"), c.options.value("eps", 1e-5)); }); }},
-      {"batch_norm", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         const auto running = RunningStats<T>::fresh(x.shape()[-1]);
-         return batch_norm(x, c["weight"], c["bias"], running, true); }); }},
-      {"group_norm", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         return group_norm(x, c.options.at("groups").template get<Index>(), c["weight"], c["bias"]); }); }},
-      {"conv3d", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         Conv3dSpec spec;
-         spec.stride = c.triple("stride");
-         spec.padding = c.triple("padding");
-         spec.dilation = c.triple("dilation");
-         spec.groups = c.options.at("groups");
-         return conv3d(x, channels_last(c["weight"]), c.maybe("bias"), spec); }); }},
-      {"conv_transpose3d", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         Conv3dSpec spec;
-         spec.stride = c.triple("stride");
-         spec.padding = c.triple("padding");
-         spec.output_padding = c.triple("output_padding");
-         return conv_transpose3d(x, channels_last(c["weight"]), c.maybe("bias"), spec); }); }},
-      {"max_pool3d", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         const Index k = c.options.at("kernel"), s = c.options.at("stride");
-         return max_pool3d(x, {k, k, k}, {s, s, s}); }); }},
-      {"avg_pool3d", [](C c) { return in_channels_last(c["x"], [&](const Var<T>& x) {
-         const Index k = c.options.at("kernel"), s = c.options.at("stride");
-         return avg_pool3d(x, {k, k, k}, {s, s, s}); }); }},
+      {"instance_norm",
+       [](C c) {
+         return in_channels_last(c["x"], [&](const Var<T>& x) {
+           return instance_norm(x, c.maybe("weight"), c.maybe("bias"), c.options.value("eps", 1e-5));
+         });
+       }},
+      {"batch_norm",
+       [](C c) {
+         return in_channels_last(c["x"], [&](const Var<T>& x) {
+           const auto running = RunningStats<T>::fresh(x.shape()[-1]);
+           return batch_norm(x, c["weight"], c["bias"], running, true);
+         });
+       }},
+      {"group_norm",
+       [](C c) {
+         return in_channels_last(c["x"], [&](const Var<T>& x) {
+           return group_norm(x, c.options.at("groups").template get<Index>(), c["weight"], c["bias"]);
+         });
+       }},
+      {"conv3d",
+       [](C c) {
+         return in_channels_last(c["x"], [&](const Var<T>& x) {
+           Conv3dSpec spec;
+           spec.stride = c.triple("stride");
+           spec.padding = c.triple("padding");
+           spec.dilation = c.triple("dilation");
+           spec.groups = c.options.at("groups");
+           return conv3d(x, channels_last(c["weight"]), c.maybe("bias"), spec);
+         });
+       }},
+      {"conv_transpose3d",
+       [](C c) {
+         return in_channels_last(c["x"], [&](const Var<T>& x) {
+           Conv3dSpec spec;
+           spec.stride = c.triple("stride");
+           spec.padding = c.triple("padding");
+           spec.output_padding = c.triple("output_padding");
+           return conv_transpose3d(x, channels_last(c["weight"]), c.maybe("bias"), spec);
+         });
+       }},
+      {"max_pool3d",
+       [](C c) {
+         return in_channels_last(c["x"], [&](const Var<T>& x) {
+           const Index k = c.options.at("kernel"), s = c.options.at("stride");
+           return max_pool3d(x, {k, k, k}, {s, s, s});
+         });
+       }},
+      {"avg_pool3d",
+       [](C c) {
+         return in_channels_last(c["x"], [&](const Var<T>& x) {
+           const Index k = c.options.at("kernel"), s = c.options.at("stride");
+           return avg_pool3d(x, {k, k, k}, {s, s, s});
+         });
+       }},
       {"global average", [](C c) { return reshape(global_avg_pool(channels_last(c["x"])), c.out); }},
       {"interpolate", [](C c) { return interpolated(c); }},
-      {"roll", [](C c) { return roll(c["x"], c.options.at("shifts").template get<std::vector<Index>>(),
-                                     c.options.at("axes").template get<std::vector<int>>()); }},
-      {"zero pad", [](C c) {
+      {"roll",
+       [](C c) {
+         return roll(c["x"], c.options.at("shifts").template get<std::vector<Index>>(),
+                     c.options.at("axes").template get<std::vector<int>>());
+       }},
+      {"zero pad",
+       [](C c) {
          std::vector<std::array<Index, 2>> widths(std::size_t(c["x"].rank()), {0, 0});
          const char* names[] = {"last axis", "second last", "third last"};
          for (std::size_t i = 0; i < 3; ++i)
            widths[widths.size() - 1 - i] = c.options.at(names[i]).template get<std::array<Index, 2>>();
-         return pad(c["x"], widths); }},
+         return pad(c["x"], widths);
+       }},
       {"scaled dot-product attention", [](C c) { return scaled_dot_product(c); }},
       {"attention", [](C c) { return scaled_dot_product(c); }},
       {"multi-head attention", [](C c) { return multi_head(c); }},
@@ -150,11 +187,13 @@ const std::map<std::string, Builder<T>>& builders() {
       {"binary cross-entropy with logits", [](C c) { return bce_with_logits(c["x"], c["t"]); }},
       {"mse", [](C c) { return mse_loss(c["x"], c["y"]); }},
       {"soft Dice loss: softmax, background included", [](C c) { return dice_loss(channels_last(c["x"]), c.labels); }},
-      {"soft Dice loss without background, squared denominators", [](C c) {
+      {"soft Dice loss without background, squared denominators",
+       [](C c) {
          DiceOptions options;
          options.include_background = false;
          options.squared = true;
-         return dice_loss(channels_last(c["x"]), c.labels, options); }},
+         return dice_loss(channels_last(c["x"]), c.labels, options);
+       }},
   };
   return table;
 }

@@ -95,9 +95,11 @@ std::vector<Comparison> run_nnformer(const std::string& folder, bool checkpointe
   const auto outputs = net.decode(skips, input.shape());
   Comparer<T> compare(expected, folder, sabotage);
   for (std::size_t i = 0; i < skips.size(); ++i) compare.check(text("skip.", i), last_axis_second(skips[i].value()));
-  for (std::size_t i = 0; i < outputs.size(); ++i) compare.check(text("output.", i), last_axis_second(outputs[i].value()));
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    compare.check(text("output.", i), last_axis_second(outputs[i].value()));
   Var<T> loss = mean(outputs[0] * Var<T>(output_weight<T>(outputs[0].shape())));
-  for (std::size_t i = 1; i < outputs.size(); ++i) loss = loss + mean(outputs[i] * Var<T>(output_weight<T>(outputs[i].shape())));
+  for (std::size_t i = 1; i < outputs.size(); ++i)
+    loss = loss + mean(outputs[i] * Var<T>(output_weight<T>(outputs[i].shape())));
   compare.check("loss", loss.value());
   backward(loss);
   check_gradients(compare, expected, net);
@@ -111,7 +113,8 @@ std::vector<Comparison> run_clip(const std::string& folder, Sabotage sabotage = 
   const Json config = Json::parse(stream), text_config = config.at("text_config"), vision = config.at("vision_config");
   ClipOptions o;
   const auto tower = [](const Json& c) {
-    return ClipTowerOptions{c.at("hidden_size"), c.at("num_hidden_layers"), c.at("num_attention_heads"), c.at("intermediate_size"),
+    return ClipTowerOptions{c.at("hidden_size"), c.at("num_hidden_layers"), c.at("num_attention_heads"),
+                            c.at("intermediate_size"),
                             c.at("hidden_act") == "quick_gelu" ? Activation::quick_gelu : Activation::gelu};
   };
   o.text = tower(text_config);
@@ -161,7 +164,8 @@ bool is_nnformer(const std::string& folder) {
 
 }  // namespace
 
-TEST_CASE("networks: nnFormer gives the reference's features, outputs and gradients; other kinds are named as skipped", "[golden]") {
+TEST_CASE("networks: nnFormer gives the reference's features, outputs and gradients; other kinds are named as skipped",
+          "[golden]") {
   M3I_NEEDS_GOLDENS();
   for (const auto& folder : folders_with("weights.safetensors")) {
     INFO(folder);

@@ -76,8 +76,15 @@ TEST_CASE("resample goldens: every single operation", "[imaging][golden]") {
   const std::string root = golden::imaging_folder();
   if (root.empty()) return;
   const SafeTensors file(root + "/resample/expected.safetensors");
-  const std::set<std::string> known{"resample_spacing_linear", "resample_spacing_nearest", "resample_size_linear",
-                                    "resample_size_nearest", "pad_cube", "to_ras", "minmax", "percentile_clip", "slice",
+  const std::set<std::string> known{"resample_spacing_linear",
+                                    "resample_spacing_nearest",
+                                    "resample_size_linear",
+                                    "resample_size_nearest",
+                                    "pad_cube",
+                                    "to_ras",
+                                    "minmax",
+                                    "percentile_clip",
+                                    "slice",
                                     "slice_display"};
   std::map<std::string, int> counts;
   const Json manifest = golden::read_json(root + "/resample/manifest.json");

@@ -1,7 +1,7 @@
+#include <sys/resource.h>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <sys/resource.h>
 
 #include "catch.hpp"
 #include "m3i/core/random.hpp"

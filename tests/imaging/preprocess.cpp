@@ -1,6 +1,6 @@
+#include "m3i/imaging/preprocess.hpp"
 #include "catch.hpp"
 #include "m3i/core/random.hpp"
-#include "m3i/imaging/preprocess.hpp"
 
 using namespace m3i;
 

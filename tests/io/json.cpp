@@ -14,9 +14,11 @@ TEST_CASE("json: values come as they are written", "[io]") {
 }
 
 TEST_CASE("json: what is not strict JSON is refused and the file is named", "[io][errors]") {
-  for (const char* bad : {"", " ", "{", "}", "[1,]", "{\"a\":1,}", "{a:1}", "nul", "1 2", "{} x", "{}{}", "// c\n{}",
-                          "[1e400]", "[-1e400]", "[NaN]", "[Infinity]", "[01]", "[+1]", "[.5]", "[1.]", "\"\xFF\"",
-                          "\"\xC0\xAF\"", "\"\\ud800\"", "\"\\x\"", "\"a\nb\"", "['a']", "\xEF\xBB\xBF"}) {
+  for (const char* bad :
+       {"",         " ",     "{",           "}",        "[1,]",     "{\"a\":1,}",   "{a:1}",       "nul",
+        "1 2",      "{} x",  "{}{}",        "// c\n{}", "[1e400]",  "[-1e400]",     "[NaN]",       "[Infinity]",
+        "[01]",     "[+1]",  "[.5]",        "[1.]",     "\"\xFF\"", "\"\xC0\xAF\"", "\"\\ud800\"", "\"\\x\"",
+        "\"a\nb\"", "['a']", "\xEF\xBB\xBF"}) {
     CAPTURE(bad);
     CHECK_THROWS_WITH(parse_json(bad, "file.json"), Catch::Contains("file.json"));
   }

@@ -52,10 +52,10 @@ TEST_CASE("safetensors: every element type is written and read back with its bit
   const auto i32 = Tensor<std::int32_t>::from({-5}, {1, 1, 1, 1, 1, 1});
   const auto u8 = Tensor<std::uint8_t>::from({0, 255, 1}, {3});
   const Tensor<float> none(Shape{0, 4});
-  write_safetensors(path,
-                    {{"u8", u8}, {"f64", f64}, {"f32", f32}, {"f16", f16}, {"b16", b16}, {"i64", i64}, {"i32", i32},
-                     {"none", none}},
-                    {{"what", "é \"quoted\"\n"}});
+  write_safetensors(
+      path,
+      {{"u8", u8}, {"f64", f64}, {"f32", f32}, {"f16", f16}, {"b16", b16}, {"i64", i64}, {"i32", i32}, {"none", none}},
+      {{"what", "é \"quoted\"\n"}});
   const SafeTensors file(path);
   const auto same = [&](const char* name, const auto& t) {
     using T = typename std::decay_t<decltype(t)>::value_type;
@@ -223,15 +223,20 @@ TEST_CASE("safetensors: every rule of the header is checked", "[io][errors]") {
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 2, "1 bytes after the last tensor"},
       {R"({})", 1, "1 bytes after the last tensor"},
       {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
-       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3, "overlaps"},
+       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+       3, "overlaps"},
       {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
-       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2, "overlap"},
+       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
+       2, "overlap"},
       {R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},)"
-       R"("b":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}})", 3, "overlaps"},
+       R"("b":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}})",
+       3, "overlaps"},
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-       R"("b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})", 3, "bytes 1 to 2"},
+       R"("b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+       3, "bytes 1 to 2"},
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-       R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1, "\"a\" appears twice"},
+       R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+       1, "\"a\" appears twice"},
       {R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1, "\"dtype\" appears twice"},
       {R"({"__metadata__":{"k":"v","k":"w"}})", 0, "\"k\" appears twice"},
       {R"({"__metadata__":{},"__metadata__":{}})", 0, "appears twice"},

@@ -38,9 +38,8 @@ TEST_CASE("layout: the second axis goes last and comes back", "[io]") {
 
 TEST_CASE("state: slots are filled, foreign weights in m3i's layout", "[io]") {
   const Scratch scratch;
-  write_safetensors(scratch / "a", {{"net.conv", counting({2, 3, 1, 1, 2})},
-                                    {"net.bias", counting({2})},
-                                    {"other", counting({1})}});
+  write_safetensors(scratch / "a",
+                    {{"net.conv", counting({2, 3, 1, 1, 2})}, {"net.bias", counting({2})}, {"other", counting({1})}});
   const SafeTensors file(scratch / "a");
   Tensor<float> conv, bias;
   const std::vector<StateSlot<float>> slots = {slot("conv", {2, 1, 1, 2, 3}, conv, Layout::channels_second),

@@ -213,7 +213,8 @@ TEST_CASE("multiply: products of small blocks, also of transposed ones, for any 
         const Tensor<double> c({m, n}, device);
         const Index size = block_extent<double>(m) * (block_extent<double>(k) + block_extent<double>(n)) +
                            block_extent<double>(k) * block_extent<double>(n);
-        for_rows_with_scratch<double>(device, 1, size, Product{m, n, k, there_a.data(), there_b.data(), c.data(), transposed}, 1);
+        for_rows_with_scratch<double>(device, 1, size,
+                                      Product{m, n, k, there_a.data(), there_b.data(), c.data(), transposed}, 1);
         const auto found = c.to_vector();
         double worst = 0;
         for (Index i = 0; i < m; ++i)

@@ -1,7 +1,7 @@
+#include "m3i/models.hpp"
 #include "../catch.hpp"
 #include "../devices.hpp"
 #include "m3i/kernels/reduce.hpp"
-#include "m3i/models.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
@@ -54,7 +54,11 @@ TEST_CASE("psat: gradients of volume and every parameter, for each ablation", "[
   for (const PsatKind kind : {PsatKind::pooled, PsatKind::queries, PsatKind::plane_slice_queries}) {
     seed_initializer(2);
     const Psat<double> psat(small_psat(kind));
-    const auto report = gradcheck([&](const auto& v) { return psat(v[0], {0, 2}, {1, 3}); }, {testing::wave<double>({2, 2, 2, 3, 12})});
+    const auto report = gradcheck(
+        [&](const auto& v) {
+          return psat(v[0], {0, 2}, {1, 3});
+        },
+        {testing::wave<double>({2, 2, 2, 3, 12})});
     INFO(report.text());
     CHECK(report.worst < 1e-6);
     for (const auto& [name, p] : named_parameters<double>(psat)) {

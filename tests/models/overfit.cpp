@@ -13,14 +13,16 @@ namespace {
 
 constexpr Index count = 16, size = 32, width = 32;
 
-/// Sixteen phantoms with slice and text features that agree as well as those of real towers do: a common part and noise.
+/// Sixteen phantoms with slice and text features that agree as well as those of real towers do: a common part and
+/// noise.
 struct Triplets {
   Tensor<float> volumes{{count, size, size, size, 1}}, slices, texts;
   std::vector<Index> plane, slice;
 
   Triplets() {
     Random random(3);
-    const auto common = normal_tensor<float>({count, width}, random), noise = normal_tensor<float>({count, width}, random, 0.5);
+    const auto common = normal_tensor<float>({count, width}, random),
+               noise = normal_tensor<float>({count, width}, random, 0.5);
     const auto other = normal_tensor<float>({count, width}, random, 0.5);
     slices = l2_normalize(Var<float>(common) + Var<float>(noise)).value();
     texts = l2_normalize(Var<float>(common) + Var<float>(other)).value();
@@ -28,7 +30,8 @@ struct Triplets {
       PhantomOptions options;
       options.size = {size, size, size};
       const auto subject = make_phantom(1, i, options);
-      const auto [low, high] = std::minmax_element(subject.image.voxels.span().begin(), subject.image.voxels.span().end());
+      const auto [low, high] =
+          std::minmax_element(subject.image.voxels.span().begin(), subject.image.voxels.span().end());
       for (Index v = 0; v < size * size * size; ++v)
         volumes[i].data()[v] = (subject.image.voxels.data()[v] - *low) / (*high - *low);
       plane.push_back(i % 3);
@@ -59,7 +62,8 @@ Model make_model() {
   p.queries = 8;
   p.heads = 4;
   p.slices = 32;
-  return {NnFormer<float>(n), Psat<float>(p), Var<float>(identity_metric<float>(width), true), constant_parameter<float>({}, 2.6)};
+  return {NnFormer<float>(n), Psat<float>(p), Var<float>(identity_metric<float>(width), true),
+          constant_parameter<float>({}, 2.6)};
 }
 
 /// Minimises `loss` of the projected volumes for some steps; returns the last projection.
@@ -70,7 +74,9 @@ Tensor<float> overfit(const Model& model, const Triplets& data, int steps, const
   learned.push_back(model.metric);
   learned.push_back(model.log_scale);
   Adam<float> adam(learned, {.lr = 1e-3});
-  const auto project = [&] { return model.psat(model.network.encode(Var<float>(data.volumes)).back(), data.plane, data.slice); };
+  const auto project = [&] {
+    return model.psat(model.network.encode(Var<float>(data.volumes)).back(), data.plane, data.slice);
+  };
   for (int step = 0; step < steps; ++step) {
     clear_gradients(learned);
     backward(loss(project()));
@@ -105,7 +111,9 @@ TEST_CASE("InfoNCE overfits 16 triplets: every volume finds its own slice and te
     return info_nce(x, Var<float>(data.slices), model.log_scale) + info_nce(x, Var<float>(data.texts), model.log_scale);
   });
   for (const auto& target : {data.slices, data.texts}) {
-    const auto p = softmax(matmul(Var<float>(h), Var<float>(target), false, true) * std::exp(double(model.log_scale.value().item()))).value();
+    const auto p = softmax(matmul(Var<float>(h), Var<float>(target), false, true) *
+                           std::exp(double(model.log_scale.value().item())))
+                       .value();
     double diagonal = 0;
     for (Index i = 0; i < count; ++i) diagonal += double(p.data()[i * (count + 1)]) / double(count);
     CHECK(diagonal > 0.95);

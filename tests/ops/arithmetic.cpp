@@ -15,9 +15,12 @@ void good(const testing::OpReport& report) {
   CHECK(report.emulated < 1e-13);
   CHECK(report.cuda < 1e-12);
 }
-const std::vector<std::vector<Shape>> pairs{
-    {{3, 5}, {3, 5}}, {{3, 5}, {5}}, {{5}, {3, 5}}, {{2, 1, 4, 1}, {3, 1, 5}}, {{}, {2, 3}}, {{4, 1}, {4, 300}},
-    {{2, 3, 4}, {2, 1, 4}}, {{1}, {1}}, {{0, 3}, {3}}, {{2, 3, 1, 1, 2}, {3, 4, 5, 2}}, {{700, 3}, {3}}};
+const std::vector<std::vector<Shape>> pairs{{{3, 5}, {3, 5}},       {{3, 5}, {5}},
+                                            {{5}, {3, 5}},          {{2, 1, 4, 1}, {3, 1, 5}},
+                                            {{}, {2, 3}},           {{4, 1}, {4, 300}},
+                                            {{2, 3, 4}, {2, 1, 4}}, {{1}, {1}},
+                                            {{0, 3}, {3}},          {{2, 3, 1, 1, 2}, {3, 4, 5, 2}},
+                                            {{700, 3}, {3}}};
 }  // namespace
 
 TEST_CASE("arithmetic: every broadcast gives right values and gradients on every device", "[ops]") {
@@ -38,7 +41,8 @@ TEST_CASE("arithmetic: shapes that do not broadcast are refused with both shapes
   const Var<float> a(Tensor<float>::zeros({2, 3})), b(Tensor<float>::zeros({2, 4}));
   CHECK_THROWS_WITH(a * b, Catch::Contains("multiply") && Catch::Contains("[2, 3]") && Catch::Contains("[2, 4]"));
   CHECK_THROWS_AS(a + Var<float>(), ShapeError);
-  CHECK_THROWS_WITH(a + Var<float>(a.value().to(Device::emulated())), Catch::Contains("add: inputs on cpu and emulated"));
+  CHECK_THROWS_WITH(a + Var<float>(a.value().to(Device::emulated())),
+                    Catch::Contains("add: inputs on cpu and emulated"));
 }
 
 TEST_CASE("reduce: sums, means and maxima over any axis", "[ops]") {
@@ -60,7 +64,8 @@ TEST_CASE("reduce: sums, means and maxima over any axis", "[ops]") {
 }
 
 TEST_CASE("reduce: the mean of many small floats neither overflows nor loses digits", "[ops]") {
-  const Var<m3i::half> many(Tensor<m3i::half>::full({200000}, m3i::half(1.5f)));  // their sum is far above the largest half
+  const Var<m3i::half> many(
+      Tensor<m3i::half>::full({200000}, m3i::half(1.5f)));  // their sum is far above the largest half
   CHECK(float(mean(many).value().item()) == 1.5f);
   CHECK(std::isinf(float(sum(many).value().item())));
   const Var<float> x(Tensor<float>::full({1000003}, 0.1f));  // no multiple of a run

@@ -27,15 +27,18 @@ Tensor<std::int64_t> labels_for(const Var<T>& x) {
 }  // namespace
 
 TEST_CASE("losses: gradients, precisions and devices agree", "[ops]") {
-  good(testing::check_op([](const auto& x) { return cross_entropy(x, labels_for(x)); }, {{1, 2}, {6, 4}, {2, 3, 4, 5}, {3, 300}}));
+  good(testing::check_op([](const auto& x) { return cross_entropy(x, labels_for(x)); },
+                         {{1, 2}, {6, 4}, {2, 3, 4, 5}, {3, 300}}));
   good(testing::check_op([](const auto& x) { return cross_entropy(x, labels_for(x), 0.1); }, {{6, 4}, {2, 3, 3}}));
   good(testing::check_op([](const auto& x) { return dice_loss(x, labels_for(x)); }, {{2, 9, 3}, {1, 3, 4, 5, 2}}));
-  good(testing::check_op([](const auto& x) { return dice_loss(x, labels_for(x), {.include_background = false, .squared = true}); },
-                         {{2, 90, 3}, {1, 3, 4, 5, 2}}));
+  good(testing::check_op(
+      [](const auto& x) { return dice_loss(x, labels_for(x), {.include_background = false, .squared = true}); },
+      {{2, 90, 3}, {1, 3, 4, 5, 2}}));
   good(testing::check_shapes([](const auto& v) { return mse_loss(v[0], v[1]); }, {{{3, 5}, {3, 5}}}));
   good(testing::check_shapes([](const auto& v) { return bce_with_logits(v[0], v[1]); }, {{{12}, {12}}}));
   good(testing::check_shapes([](const auto& v) { return info_nce(l2_normalize(v[0]), l2_normalize(v[1]), v[2]); },
-                             {{{4, 8}, {4, 8}, {}}, {{2, 3}, {2, 3}, {}}}), 1e-5);
+                             {{{4, 8}, {4, 8}, {}}, {{2, 3}, {2, 3}, {}}}),
+       1e-5);
 }
 
 TEST_CASE("losses: closed forms", "[ops]") {
@@ -73,7 +76,8 @@ TEST_CASE("losses: a value that is not a number makes the loss one", "[ops]") {
   for (const std::size_t bad : {0u, 4u, 8u}) {
     std::vector<float> values(9, 0.5f);
     values[bad] = nan;
-    const Var<float> x(Tensor<float>::from(values, {3, 3})), y(Tensor<float>::zeros({3, 3})), scale(Tensor<float>::zeros({}));
+    const Var<float> x(Tensor<float>::from(values, {3, 3})), y(Tensor<float>::zeros({3, 3})),
+        scale(Tensor<float>::zeros({}));
     for (const auto& loss : {cross_entropy(x, labels_for(x)), dice_loss(x, labels_for(x)), mse_loss(x, y),
                              bce_with_logits(x, y), info_nce(x, y, scale)})
       CHECK(std::isnan(loss.value().item()));

@@ -1,7 +1,7 @@
+#include "m3i/ops/shape.hpp"
 #include "../catch.hpp"
 #include "m3i/ops/dropout.hpp"
 #include "m3i/ops/embedding.hpp"
-#include "m3i/ops/shape.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
@@ -26,10 +26,12 @@ TEST_CASE("rearrangements: gradients and devices agree", "[ops]") {
   good(testing::check_op([](const auto& x) { return slice(x, 1, 1, 3); }, volumes));
   good(testing::check_op([](const auto& x) { return broadcast_to(x, {2, x.shape()[0], 3, x.shape()[2]}); }, volumes));
   good(testing::check_op([](const auto& x) { return index_select(x, 1, Ids::from({2, 0, 2, 1, 2}, {5})); }, volumes));
-  good(testing::check_op([](const auto& x) {
-    auto parts = split(x, {1, 2}, 1);
-    return concat(std::vector{parts[1], x, parts[0]}, 1);
-  }, volumes));
+  good(testing::check_op(
+      [](const auto& x) {
+        auto parts = split(x, {1, 2}, 1);
+        return concat(std::vector{parts[1], x, parts[0]}, 1);
+      },
+      volumes));
 }
 
 TEST_CASE("rearrangements: axes of extent 0 and inputs that need no gradient", "[ops]") {
@@ -39,7 +41,8 @@ TEST_CASE("rearrangements: axes of extent 0 and inputs that need no gradient", "
   backward(y, y.value());
   CHECK_FALSE(some.has_grad());
   CHECK(index_select(some, 0, Ids({0})).shape() == Shape{0, 3});
-  for (const auto& z : {slice(none, 1, 0, 2), roll(none, {1}, {0}), permute(none, {1, 0}), pad(none, {{{0, 0}, {1, 1}}})})
+  for (const auto& z :
+       {slice(none, 1, 0, 2), roll(none, {1}, {0}), permute(none, {1, 0}), pad(none, {{{0, 0}, {1, 1}}})})
     CHECK(z.size() == 0);
   CHECK(pad(none, {{{1, 1}, {0, 0}}}).value().to_vector() == std::vector<double>(6, 0.0));
 }
@@ -68,7 +71,8 @@ TEST_CASE("rearrangements: inverses give back the input", "[ops]") {
 TEST_CASE("embedding: repeated ids add their gradients", "[ops]") {
   const Ids ids = Ids::from({1, 0, 1, 4}, {2, 2});
   good(testing::check_op([&](const auto& table) { return embedding(table, ids); }, {{5, 3}, {7, 300}}));
-  CHECK_THROWS_WITH(embedding(Var<float>(Tensor<float>::zeros({4, 2})), ids), Catch::Contains("id 4") && Catch::Contains("[0, 4)"));
+  CHECK_THROWS_WITH(embedding(Var<float>(Tensor<float>::zeros({4, 2})), ids),
+                    Catch::Contains("id 4") && Catch::Contains("[0, 4)"));
 }
 
 TEST_CASE("rearrangements: wrong arguments are named", "[ops][errors]") {
@@ -87,10 +91,12 @@ TEST_CASE("rearrangements: wrong arguments are named", "[ops][errors]") {
 }
 
 TEST_CASE("dropout: rate, scale, replay and gradient", "[ops]") {
-  good(testing::check_op([](const auto& x) {
-    Random random(3);
-    return dropout(drop_path(x, 0.3, random), 0.5, random);
-  }, {{6, 3, 2}, {1, 1}, {40, 9}}));
+  good(testing::check_op(
+      [](const auto& x) {
+        Random random(3);
+        return dropout(drop_path(x, 0.3, random), 0.5, random);
+      },
+      {{6, 3, 2}, {1, 1}, {40, 9}}));
   Random random(1);
   const auto y = dropout(Var<float>(Tensor<float>::full({100000}, 1.f)), 0.25, random).value().to_vector();
   double total = 0;

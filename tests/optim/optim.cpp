@@ -1,6 +1,6 @@
+#include "m3i/optim.hpp"
 #include "../catch.hpp"
 #include "../devices.hpp"
-#include "m3i/optim.hpp"
 #include "m3i/ops/pointwise.hpp"
 #include "m3i/ops/reduce.hpp"
 #include "m3i/testing.hpp"

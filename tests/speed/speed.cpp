@@ -64,7 +64,8 @@ TEST_CASE("speed: two threads are faster than one", "[slow]") {
   }
   const KeepThreads keep;
   const NoGrad guard;
-  const Var<float> x(testing::wave<float>({1 << 17}));  // a millisecond or less: a busy scheduler gives that much at once
+  const Var<float> x(
+      testing::wave<float>({1 << 17}));  // a millisecond or less: a busy scheduler gives that much at once
   const auto with_threads = [&](int threads) {
     set_thread_count(threads);
     return best_seconds(300, [&] { gelu(x); });
@@ -78,6 +79,5 @@ TEST_CASE("speed: two threads are faster than one", "[slow]") {
   double load = 0;
   if (two > 0.85 * one && getloadavg(&load, 1) == 1 && load > std::thread::hardware_concurrency())
     WARN("skipped: other programs keep all cores busy, the load is " << load);
-  else
-    CHECK(two / one <= 0.85);
+  else CHECK(two / one <= 0.85);
 }

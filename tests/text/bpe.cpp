@@ -192,11 +192,30 @@ TEST_CASE("bpe: malformed vocab.json is refused", "[text][errors]") {
   const std::vector<std::string> tokens = {"a", "bé🧠\n"};
   CHECK(parse_vocab_json(R"( {"b\u00e9\ud83e\udde0\n": 1, "a" : 0} )", "v") == tokens);
   CHECK(parse_vocab_json("{}", "v").empty());
-  for (const char* bad : {"", "[]", "{", R"({"a")", R"({"a":})", R"({"a":0)", R"({"a":0,})", R"({"a":0} x)",
-                          R"({"a":-1})", R"({"a":1e400})", R"({"a":0.5})", R"({"a":00})",
-                          R"({"a":99999999999999999999})", R"({"a":"0"})", R"({"a":1})", R"({"a":0,"b":0})",
-                          R"({"a\x":0})", R"({"\ud800":0})", R"({"\ud800\u0041":0})", R"({"\u12G4":0})",
-                          "{\"a\xFF\":0}", "{\"a\n\":0}", R"({"a\)", R"({"\u12)"}) {
+  for (const char* bad : {"",
+                          "[]",
+                          "{",
+                          R"({"a")",
+                          R"({"a":})",
+                          R"({"a":0)",
+                          R"({"a":0,})",
+                          R"({"a":0} x)",
+                          R"({"a":-1})",
+                          R"({"a":1e400})",
+                          R"({"a":0.5})",
+                          R"({"a":00})",
+                          R"({"a":99999999999999999999})",
+                          R"({"a":"0"})",
+                          R"({"a":1})",
+                          R"({"a":0,"b":0})",
+                          R"({"a\x":0})",
+                          R"({"\ud800":0})",
+                          R"({"\ud800\u0041":0})",
+                          R"({"\u12G4":0})",
+                          "{\"a\xFF\":0}",
+                          "{\"a\n\":0}",
+                          R"({"a\)",
+                          R"({"\u12)"}) {
     CAPTURE(bad);
     CHECK_THROWS_AS(parse_vocab_json(bad, "v"), FileError);
   }

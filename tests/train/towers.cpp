@@ -47,9 +47,12 @@ TEST_CASE("towers: a saved folder loads to the same features", "[train]") {
   const Scratch scratch;
   save_towers(made, scratch.path.string());
   const Towers read = load_towers(scratch.path.string());
-  const auto pixels = [](const Towers& t) { return stack<float>({tower_pixels(t, ramp(20, 13)), tower_pixels(t, ramp(9, 16))}); };
+  const auto pixels = [](const Towers& t) {
+    return stack<float>({tower_pixels(t, ramp(20, 13)), tower_pixels(t, ramp(9, 16))});
+  };
   CHECK(image_features(made, pixels(made)).to_vector() == image_features(read, pixels(read)).to_vector());
-  const auto a = text_features(made, captions, LongText::mean_of_chunks), b = text_features(read, captions, LongText::mean_of_chunks);
+  const auto a = text_features(made, captions, LongText::mean_of_chunks),
+             b = text_features(read, captions, LongText::mean_of_chunks);
   CHECK(a.features.to_vector() == b.features.to_vector());
   CHECK(a.lost == 0);
   CHECK(text_features(made, captions, LongText::truncate).lost > 0);
@@ -85,8 +88,9 @@ TEST_CASE("towers: a published folder loads as it is", "[golden]") {
     return;
   }
   const Scratch scratch;
-  for (const auto& [from, to] : {std::pair("weights_hf_names.safetensors", "model.safetensors"), std::pair("config.json", "config.json"),
-                                 std::pair("bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt.gz")})
+  for (const auto& [from, to] :
+       {std::pair("weights_hf_names.safetensors", "model.safetensors"), std::pair("config.json", "config.json"),
+        std::pair("bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt.gz")})
     fs::copy_file(fs::path(golden) / from, scratch.path / to);
   const Towers towers = load_towers(scratch.path.string());
   const SafeTensors expected(golden + "/expected.safetensors");

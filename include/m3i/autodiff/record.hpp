@@ -8,7 +8,9 @@ inline namespace M3I_ABI {
 
 /// As record, for inputs of any element types.
 template <class T>
-Var<T> record_node(const char* name, Tensor<T> y, std::vector<std::shared_ptr<detail::TapeNode>> inputs,
+Var<T> record_node(const char* name,
+                   Tensor<T> y,
+                   std::vector<std::shared_ptr<detail::TapeNode>> inputs,
                    std::function<void(const Tensor<T>& dy)> backward) {
   Var<T> out(std::move(y));
   out.node_->needs_grad = true;
@@ -28,7 +30,9 @@ Var<T> record_node(const char* name, Tensor<T> y, std::vector<std::shared_ptr<de
 /// has used it: capture tensors, inputs, or x.gradient() where x's value is not read; never the result (a cycle).
 /// Nothing is kept under NoGrad, or when no input needs a gradient.
 template <class T>
-Var<T> record(const char* name, Tensor<T> y, const std::vector<Var<T>>& inputs,
+Var<T> record(const char* name,
+              Tensor<T> y,
+              const std::vector<Var<T>>& inputs,
               std::function<void(const Tensor<T>& dy)> backward) {
   std::vector<std::shared_ptr<detail::TapeNode>> nodes;
   if (grad_enabled())

@@ -19,11 +19,11 @@ namespace detail {
 struct TapeNode {
   const char* name = "leaf";
   bool needs_grad = false;
-  std::uint64_t order = 0;                         ///< creation order: inputs are always older than outputs
-  std::vector<std::shared_ptr<TapeNode>> inputs;   ///< empty for leaves, and after backward
-  std::function<void()> propagate;                 ///< adds to the gradients of the inputs; empty for leaves
-  std::function<void()> release;                   ///< frees the gradient of an intermediate value
-  bool used = false;                               ///< backward has been through here
+  std::uint64_t order = 0;                        ///< creation order: inputs are always older than outputs
+  std::vector<std::shared_ptr<TapeNode>> inputs;  ///< empty for leaves, and after backward
+  std::function<void()> propagate;                ///< adds to the gradients of the inputs; empty for leaves
+  std::function<void()> release;                  ///< frees the gradient of an intermediate value
+  bool used = false;                              ///< backward has been through here
 
   TapeNode() = default;
   TapeNode(const TapeNode&) = delete;
@@ -160,7 +160,9 @@ class Var {
   std::shared_ptr<detail::GradNode<T>> node_;
 
   template <class U>
-  friend Var<U> record_node(const char* name, Tensor<U> y, std::vector<std::shared_ptr<detail::TapeNode>> inputs,
+  friend Var<U> record_node(const char* name,
+                            Tensor<U> y,
+                            std::vector<std::shared_ptr<detail::TapeNode>> inputs,
                             std::function<void(const Tensor<U>& dy)> backward);
 };
 
@@ -171,8 +173,8 @@ void require_one_device(const char* operation, std::initializer_list<Var<T>> inp
   for (const Var<T>& x : inputs) {
     if (!x.defined()) continue;
     if (!first) first = &x;
-    require<DeviceError>(x.device() == first->device(), operation, ": inputs on ", first->device(), " and ",
-                         x.device(), "; move them to one device with to()");
+    require<DeviceError>(x.device() == first->device(), operation, ": inputs on ", first->device(), " and ", x.device(),
+                         "; move them to one device with to()");
   }
 }
 

@@ -28,7 +28,7 @@ inline std::string system_message() { return std::generic_category().message(err
 class InputFile {
  public:
   explicit InputFile(std::string path) : path_(std::move(path)) {
-    struct stat info{};
+    struct stat info {};
     require<FileError>(::stat(path_.c_str(), &info) == 0, path_, ": cannot be opened: ", system_message());
     require<FileError>(S_ISREG(info.st_mode), path_, ": is ", S_ISDIR(info.st_mode) ? "a folder" : "no regular file",
                        ", expected a file");
@@ -108,7 +108,8 @@ class OutputFile {
     if (gzip) gzip_ = std::make_unique<Gzip>(path);
     static std::atomic<unsigned> counter{0};
     temporary_ = (target.parent_path() /
-                  text(".", target.filename().string(), ".", ::getpid(), ".", counter.fetch_add(1), ".tmp")).string();
+                  text(".", target.filename().string(), ".", ::getpid(), ".", counter.fetch_add(1), ".tmp"))
+                     .string();
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     require<FileError>(descriptor_ >= 0, path, ": cannot be written: ", system_message());
   }
@@ -122,8 +123,7 @@ class OutputFile {
   void write(std::span<const std::uint8_t> bytes) {
     if (gzip_)
       gzip_->write(bytes.data(), Index(bytes.size()), false, [this](const std::uint8_t* b, Index n) { put(b, n); });
-    else
-      put(bytes.data(), Index(bytes.size()));
+    else put(bytes.data(), Index(bytes.size()));
   }
   void commit() {
     if (gzip_) gzip_->write(nullptr, 0, true, [this](const std::uint8_t* b, Index n) { put(b, n); });
@@ -131,8 +131,8 @@ class OutputFile {
     const int closed = ::close(descriptor_);
     descriptor_ = -1;
     require<FileError>(closed == 0, path_, ": could not be written to the disk: ", system_message());
-    require<FileError>(::rename(temporary_.c_str(), path_.c_str()) == 0, path_, ": could not be renamed into place: ",
-                       system_message());
+    require<FileError>(::rename(temporary_.c_str(), path_.c_str()) == 0, path_,
+                       ": could not be renamed into place: ", system_message());
     temporary_.clear();
     const std::string folder = std::filesystem::path(path_).parent_path().string();
     const int directory = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -124,8 +124,7 @@ struct GridComparison {
 /// Compares sizes, then where the eight corner voxels lie. A tenth of a millimetre is far below a voxel and far above
 /// what rounding in headers makes.
 inline GridComparison same_grid(const Grid& a, const Grid& b, double tolerance_mm = 0.1) {
-  if (a.size != b.size)
-    return {false, HUGE_VAL, text("the grids differ: ", a, " against ", b)};
+  if (a.size != b.size) return {false, HUGE_VAL, text("the grids differ: ", a, " against ", b)};
   double worst = 0;
   for (int corner = 0; corner < 8; ++corner) {
     Point3 voxel;
@@ -150,8 +149,8 @@ GridComparison same_grid(const Volume<T>& a, const Volume<U>& b, double toleranc
 }
 
 /// Throws FileError unless labels (or any second volume) lie on the image's grid.
-inline void check_same_grid(const std::string& path_a, const Grid& a, const std::string& path_b, const Grid& b,
-                            double tolerance_mm = 0.1) {
+inline void check_same_grid(
+    const std::string& path_a, const Grid& a, const std::string& path_b, const Grid& b, double tolerance_mm = 0.1) {
   const GridComparison comparison = same_grid(a, b, tolerance_mm);
   require<FileError>(comparison.same, path_b, ": not on the grid of ", path_a, ": ", comparison.text,
                      "; resample one to the other first");

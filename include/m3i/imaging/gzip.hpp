@@ -41,8 +41,7 @@ class Gunzip {
       stream_.avail_out = room;
       const int code = inflate(&stream_, Z_NO_FLUSH);
       done += Index(room - stream_.avail_out);
-      if (code == Z_STREAM_END)
-        next_member();
+      if (code == Z_STREAM_END) next_member();
       else
         require<FileError>(code == Z_OK, path_, ": broken gzip stream: ", stream_.msg ? stream_.msg : "unknown reason");
     }
@@ -123,7 +122,8 @@ class Gunzip {
 class Gzip {
  public:
   explicit Gzip(const std::string& path) {
-    fail<FileError>(path, ": cannot be written as gzip, this build has no zlib; use a name that ends in .nii, or build "
+    fail<FileError>(path,
+                    ": cannot be written as gzip, this build has no zlib; use a name that ends in .nii, or build "
                     "with M3I_ZLIB=1 and -lz");
   }
   template <class Sink>

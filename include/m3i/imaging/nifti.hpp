@@ -39,7 +39,8 @@ inline std::string pair_name(const std::string& path, const char* ending, bool g
 inline std::string pair_partner(const std::string& path, const char* ending) {
   const bool gzip = path.ends_with(".gz");
   const std::string same = pair_name(path, ending, gzip), other = pair_name(path, ending, !gzip);
-  require<FileError>(!same.empty(), path, ": the header belongs to a pair of files, expected a name that ends in .hdr "
+  require<FileError>(!same.empty(), path,
+                     ": the header belongs to a pair of files, expected a name that ends in .hdr "
                      "or .img");
   std::error_code ignored;
   if (std::filesystem::exists(same, ignored)) return same;
@@ -158,7 +159,9 @@ inline std::vector<std::uint8_t> read_voxel_bytes(OpenNifti& open, bool first_fr
 
 /// Voxels of type T through convert(double) -> T, of the given shape.
 template <class T, class Convert>
-Tensor<T> decode(const std::vector<std::uint8_t>& bytes, const NiftiHeader& h, const Shape& shape,
+Tensor<T> decode(const std::vector<std::uint8_t>& bytes,
+                 const NiftiHeader& h,
+                 const Shape& shape,
                  const Convert& convert) {
   Tensor<T> out(shape);
   T* to = out.data();

@@ -115,8 +115,7 @@ struct LoadField {
   bool swap;
   template <class Field, class S>
   void operator()(std::size_t offset, Field& field, S) const {
-    if constexpr (std::is_arithmetic_v<Field>)
-      field = Field(load<S>(bytes + offset, swap));
+    if constexpr (std::is_arithmetic_v<Field>) field = Field(load<S>(bytes + offset, swap));
     else
       for (std::size_t i = 0; i < field.size(); ++i)
         field[i] = typename Field::value_type(load<S>(bytes + offset + i * sizeof(S), swap));
@@ -126,8 +125,7 @@ struct StoreField {
   std::uint8_t* bytes;
   template <class Field, class S>
   void operator()(std::size_t offset, const Field& field, S) const {
-    if constexpr (std::is_arithmetic_v<Field>)
-      store(bytes + offset, S(field));
+    if constexpr (std::is_arithmetic_v<Field>) store(bytes + offset, S(field));
     else
       for (std::size_t i = 0; i < field.size(); ++i) store(bytes + offset + i * sizeof(S), S(field[i]));
   }
@@ -136,10 +134,16 @@ struct StoreField {
 /// Bytes of a voxel, or 0 for a type that is not read.
 inline Index nifti_type_bytes(std::int64_t datatype) {
   switch (datatype) {
-    case 2: case 256: return 1;
-    case 4: case 512: return 2;
-    case 8: case 16: case 768: return 4;
-    case 64: case 1024: case 1280: return 8;
+    case 2:
+    case 256: return 1;
+    case 4:
+    case 512: return 2;
+    case 8:
+    case 16:
+    case 768: return 4;
+    case 64:
+    case 1024:
+    case 1280: return 8;
     default: return 0;
   }
 }
@@ -207,7 +211,7 @@ inline Affine qform_affine(const NiftiHeader& h, const std::string& path) {
   double length2 = b * b + c * c + d * d;
   require<FileError>(length2 <= 1 + 1e-4, path, ": qform quaternion (", b, ", ", c, ", ", d, ") has squared length ",
                      length2, ", expected at most 1");  // false for NaN as well
-  if (length2 > 1) {  // rounding of a half turn
+  if (length2 > 1) {                                    // rounding of a half turn
     const double length = std::sqrt(length2);
     b /= length, c /= length, d /= length;
     length2 = 1;
@@ -216,10 +220,22 @@ inline Affine qform_affine(const NiftiHeader& h, const std::string& path) {
   const Point3 s = pixdim_spacing(h, path);
   const double handed = h.pixdim[0] < 0 ? -s[2] : s[2];
   Affine q;
-  q.m = {(a * a + b * b - c * c - d * d) * s[0], 2 * (b * c - a * d) * s[1], 2 * (b * d + a * c) * handed, h.qoffset[0],
-         2 * (b * c + a * d) * s[0], (a * a + c * c - b * b - d * d) * s[1], 2 * (c * d - a * b) * handed, h.qoffset[1],
-         2 * (b * d - a * c) * s[0], 2 * (c * d + a * b) * s[1], (a * a + d * d - c * c - b * b) * handed, h.qoffset[2],
-         0, 0, 0, 1};
+  q.m = {(a * a + b * b - c * c - d * d) * s[0],
+         2 * (b * c - a * d) * s[1],
+         2 * (b * d + a * c) * handed,
+         h.qoffset[0],
+         2 * (b * c + a * d) * s[0],
+         (a * a + c * c - b * b - d * d) * s[1],
+         2 * (c * d - a * b) * handed,
+         h.qoffset[1],
+         2 * (b * d - a * c) * s[0],
+         2 * (c * d + a * b) * s[1],
+         (a * a + d * d - c * c - b * b) * handed,
+         h.qoffset[2],
+         0,
+         0,
+         0,
+         1};
   return q;
 }
 

@@ -28,9 +28,18 @@ Image gray_image(const Tensor<T>& picture, double low = 0, double high = 1) {
 
 /// A colour for each label, well apart for the first dozen, then by golden-angle hues. 0 is black and never drawn.
 inline std::array<std::uint8_t, 3> label_color(std::int64_t label) {
-  static constexpr std::array<std::array<std::uint8_t, 3>, 12> first{{{230, 75, 60}, {60, 180, 90}, {70, 130, 240},
-      {250, 190, 40}, {160, 90, 220}, {40, 200, 210}, {240, 120, 200}, {150, 210, 50}, {245, 140, 40}, {0, 140, 130},
-      {170, 120, 70}, {190, 190, 230}}};
+  static constexpr std::array<std::array<std::uint8_t, 3>, 12> first{{{230, 75, 60},
+                                                                      {60, 180, 90},
+                                                                      {70, 130, 240},
+                                                                      {250, 190, 40},
+                                                                      {160, 90, 220},
+                                                                      {40, 200, 210},
+                                                                      {240, 120, 200},
+                                                                      {150, 210, 50},
+                                                                      {245, 140, 40},
+                                                                      {0, 140, 130},
+                                                                      {170, 120, 70},
+                                                                      {190, 190, 230}}};
   if (label <= 0) return {0, 0, 0};
   if (label <= std::int64_t(first.size())) return first[std::size_t(label - 1)];
   const double hue = std::fmod(double(label) * 137.50776405, 360.0) / 60.0;
@@ -107,8 +116,8 @@ inline Image side_by_side(const std::vector<Image>& images, Index gap = 4) {
 namespace detail {
 /// Picture of one slice in square pixels: the finer of the two spacings is a pixel of `zoom`.
 template <class T, class L>
-Image slice_picture(const Volume<T>& volume, const Tensor<L>& labels, Plane plane, Index at, double low, double high,
-                    double zoom) {
+Image slice_picture(
+    const Volume<T>& volume, const Tensor<L>& labels, Plane plane, Index at, double low, double high, double zoom) {
   Image image = gray_image(slice_display(extract_slice(volume, plane, at)), low, high);
   if (labels.defined()) {
     require(labels.shape() == volume.shape(), "slice_picture: labels ", labels.shape(), " for a volume of ",

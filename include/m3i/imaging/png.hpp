@@ -22,8 +22,9 @@ struct Image {
   Image() = default;
   Image(Index height_, Index width_, Index channels_, std::uint8_t value = 0)
       : height(height_), width(width_), channels(channels_) {
-    require(height > 0 && width > 0 && height <= 65535 && width <= 65535 && (channels == 1 || channels == 3), "image: ",
-            height, " x ", width, " pixels of ", channels, " channels, expected 1 to 65535 a side and 1 or 3 channels");
+    require(height > 0 && width > 0 && height <= 65535 && width <= 65535 && (channels == 1 || channels == 3),
+            "image: ", height, " x ", width, " pixels of ", channels,
+            " channels, expected 1 to 65535 a side and 1 or 3 channels");
     pixels.assign(std::size_t(height * width * channels), value);
   }
   std::uint8_t* at(Index row, Index column) { return pixels.data() + (row * width + column) * channels; }
@@ -152,8 +153,9 @@ inline std::vector<std::uint8_t> filtered_rows(const Image& image) {
       tries[filter].resize(std::size_t(row));
       long sum = 0;
       for (Index x = 0; x < row; ++x) {
-        const int before = filter == 1 ? (x >= image.channels ? p[x - image.channels] : 0)
-                                       : filter == 2 ? (y > 0 ? p[x - row] : 0) : 0;
+        const int before = filter == 1   ? (x >= image.channels ? p[x - image.channels] : 0)
+                           : filter == 2 ? (y > 0 ? p[x - row] : 0)
+                                         : 0;
         tries[filter][std::size_t(x)] = std::uint8_t(p[x] - before);
         sum += std::abs(int(std::int8_t(tries[filter][std::size_t(x)])));
       }

@@ -26,11 +26,11 @@ inline Normalisation parse_normalisation(const std::string& name) {
 }
 
 struct PreprocessOptions {
-  Index size = 128;         ///< S
+  Index size = 128;  ///< S
   double spacing_mm = 1;
   Normalisation normalisation = Normalisation::minmax;
-  double low_percent = 0.5, high_percent = 99.5;    ///< percentile
-  double window_center = 40, window_width = 400;    ///< window, in the volume's units
+  double low_percent = 0.5, high_percent = 99.5;  ///< percentile
+  double window_center = 40, window_width = 400;  ///< window, in the volume's units
 };
 
 /// What was done, as far as the way back needs it.

@@ -82,8 +82,8 @@ Tensor<T> resample_linear(const Tensor<T>& voxels, const std::array<AxisTable, 3
       const double wa = t[0].weight_low[ii] * t[1].weight_low[j], wb = t[0].weight_low[ii] * t[1].weight_high[j];
       const double wc = t[0].weight_high[ii] * t[1].weight_low[j], wd = t[0].weight_high[ii] * t[1].weight_high[j];
       double* r = row.data();
-      M3I_SIMD for (Index k = 0; k < n2; ++k)
-        r[k] = wa * double(a[k]) + wb * double(b[k]) + wc * double(c[k]) + wd * double(d[k]);
+      M3I_SIMD for (Index k = 0; k < n2; ++k) r[k] =
+          wa * double(a[k]) + wb * double(b[k]) + wc * double(c[k]) + wd * double(d[k]);
       T* to = out.data() + (i * t[1].size() + Index(j)) * t[2].size();
       for (std::size_t k = 0; k < std::size_t(t[2].size()); ++k)
         to[k] = T(t[2].weight_low[k] * r[t[2].low[k]] + t[2].weight_high[k] * r[t[2].high[k]]);
@@ -111,8 +111,13 @@ Tensor<T> resample_nearest(const Tensor<T>& voxels, const std::array<AxisTable, 
 
 /// Reads the volume, padded with zeros to `padded` voxels of which `before` come first, at m positions of each axis.
 template <class T>
-Volume<T> resample_axes(const char* operation, const Volume<T>& volume, const Size3& m, const Point3& step,
-                        const Size3& before, const Size3& padded, Sampling sampling) {
+Volume<T> resample_axes(const char* operation,
+                        const Volume<T>& volume,
+                        const Size3& m,
+                        const Point3& step,
+                        const Size3& before,
+                        const Size3& padded,
+                        Sampling sampling) {
   require_volume(operation, volume.voxels);
   check_extent(operation, {double(m[0]), double(m[1]), double(m[2])});
   const Size3 n = size3(volume.shape());
@@ -124,10 +129,8 @@ Volume<T> resample_axes(const char* operation, const Volume<T>& volume, const Si
   }
   const Affine affine = volume.affine * Affine::scaling(step, shift);
   if (sampling == Sampling::nearest) return {resample_nearest(volume.voxels, tables), affine, volume.header};
-  if constexpr (std::is_floating_point_v<T>)
-    return {resample_linear(volume.voxels, tables), affine, volume.header};
-  else
-    fail(operation, ": linear sampling needs float or double voxels; use Sampling::nearest for labels");
+  if constexpr (std::is_floating_point_v<T>) return {resample_linear(volume.voxels, tables), affine, volume.header};
+  else fail(operation, ": linear sampling needs float or double voxels; use Sampling::nearest for labels");
 }
 
 }  // namespace detail
@@ -194,8 +197,7 @@ Volume<T> pad(const Volume<T>& volume, const Size3& before, const Size3& after, 
   T* to = out.data();
   parallel_for(n[0], [=](Index i) {
     for (Index j = 0; j < n[1]; ++j)
-      std::copy_n(in + (i * n[1] + j) * n[2], n[2],
-                  to + ((i + before[0]) * m[1] + j + before[1]) * m[2] + before[2]);
+      std::copy_n(in + (i * n[1] + j) * n[2], n[2], to + ((i + before[0]) * m[1] + j + before[1]) * m[2] + before[2]);
   });
   return {out, volume.affine * Affine::translation({-double(before[0]), -double(before[1]), -double(before[2])}),
           volume.header};

@@ -48,8 +48,8 @@ inline std::vector<Taps> cubic_taps(Index in, Index out) {
 /// picture [H, W] -> [rows, columns]. Values may overshoot the input's range a little, as bicubic filters do.
 template <class T>
 Tensor<T> resize_cubic(const Tensor<T>& picture, Index rows, Index columns) {
-  require(picture.rank() == 2 && picture.size() > 0 && rows > 0 && columns > 0, "resize_cubic: ", picture.shape(), " to ", rows,
-          " x ", columns);
+  require(picture.rank() == 2 && picture.size() > 0 && rows > 0 && columns > 0, "resize_cubic: ", picture.shape(),
+          " to ", rows, " x ", columns);
   const Index h = picture.shape()[0], w = picture.shape()[1];
   const auto across = detail::cubic_taps(w, columns), down = detail::cubic_taps(h, rows);
   Tensor<double> wide({h, columns});
@@ -58,14 +58,16 @@ Tensor<T> resize_cubic(const Tensor<T>& picture, Index rows, Index columns) {
     for (Index c = 0; c < columns; ++c) {
       const auto& t = across[std::size_t(c)];
       double sum = 0;
-      for (std::size_t k = 0; k < t.weight.size(); ++k) sum += t.weight[k] * double(picture.data()[r * w + t.first + Index(k)]);
+      for (std::size_t k = 0; k < t.weight.size(); ++k)
+        sum += t.weight[k] * double(picture.data()[r * w + t.first + Index(k)]);
       wide.data()[r * columns + c] = sum;
     }
   for (Index r = 0; r < rows; ++r)
     for (Index c = 0; c < columns; ++c) {
       const auto& t = down[std::size_t(r)];
       double sum = 0;
-      for (std::size_t k = 0; k < t.weight.size(); ++k) sum += t.weight[k] * wide.data()[(t.first + Index(k)) * columns + c];
+      for (std::size_t k = 0; k < t.weight.size(); ++k)
+        sum += t.weight[k] * wide.data()[(t.first + Index(k)) * columns + c];
       out.data()[r * columns + c] = T(sum);
     }
   return out;

@@ -79,8 +79,8 @@ inline TrainingState from_metadata(const std::map<std::string, std::string>& met
       require<FileError>(a != words.npos && a != b, where, "expected seed, stream and position");
       const auto number = [&](std::string_view part) { return checkpoint_number<std::uint64_t>(part, where); };
       const std::string_view all = words;
-      s.random.emplace(name, Random(number(all.substr(0, a)), number(all.substr(a + 1, b - a - 1)),
-                                    number(all.substr(b + 1))));
+      s.random.emplace(
+          name, Random(number(all.substr(0, a)), number(all.substr(a + 1, b - a - 1)), number(all.substr(b + 1))));
     }
   }
   return s;
@@ -147,8 +147,10 @@ inline Checkpoint read_checkpoint(const std::string& path) {
 /// Throws FileError unless the checkpoint's group (as "model/") holds exactly these names and shapes; the message says
 /// which differ, and how the configurations differ.
 template <class T>
-void require_same_network(const Checkpoint& checkpoint, const std::string& group,
-                          const std::vector<StateSlot<T>>& slots, const TrainingState& here) {
+void require_same_network(const Checkpoint& checkpoint,
+                          const std::string& group,
+                          const std::vector<StateSlot<T>>& slots,
+                          const TrainingState& here) {
   const LoadReport report = compare_state(*checkpoint.file, slots, {.prefix = group, .ignore = {}, .rename = {}});
   if (report.complete() && checkpoint.state.network == here.network) return;
   std::string differences;

@@ -42,10 +42,10 @@ struct StoredType {
   std::size_t bytes;
 };
 /// The element types of whole bytes. Those that no tensor of m3i can hold (F8, C64) may be present, but not be read.
-inline constexpr StoredType stored_types[] = {
-    {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},     {"I32", 4},     {"I16", 2},     {"I8", 1},
-    {"U64", 8}, {"U32", 4}, {"U16", 2}, {"U8", 1},   {"BOOL", 1},    {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1},
-    {"C64", 8}};
+inline constexpr StoredType stored_types[] = {{"F64", 8},     {"F32", 4}, {"F16", 2},  {"BF16", 2},    {"I64", 8},
+                                              {"I32", 4},     {"I16", 2}, {"I8", 1},   {"U64", 8},     {"U32", 4},
+                                              {"U16", 2},     {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
+                                              {"F8_E8M0", 1}, {"C64", 8}};
 
 template <class T>
 constexpr const char* stored_name() {
@@ -120,9 +120,10 @@ class SafeTensors {
       else readable = false;
     }
     require<FileError>(readable, path(), ": tensor \"", excerpt(name), "\" is ", e.dtype, " and cannot be read as ",
-                       dtype_name<T>(), "; read it as ", e.dtype[0] == 'I' || e.dtype[0] == 'U' || e.dtype == "BOOL"
-                       ? "an integer type" : e.dtype[0] == 'F' && e.dtype[1] != '8' ? "a floating type"
-                       : "something else: m3i has no such element type");
+                       dtype_name<T>(), "; read it as ",
+                       e.dtype[0] == 'I' || e.dtype[0] == 'U' || e.dtype == "BOOL" ? "an integer type"
+                       : e.dtype[0] == 'F' && e.dtype[1] != '8'                    ? "a floating type"
+                                                                : "something else: m3i has no such element type");
     return out.to(device);
   }
 
@@ -138,7 +139,8 @@ class SafeTensors {
     require<FileError>(length <= all.size() - 8, path(), ": is cut off: header of ", length, " bytes, the file has ",
                        all.size() - 8, " after the length");
     const std::string_view header = all.substr(8, std::size_t(length));
-    require<FileError>(!header.empty() && header[0] == '{', path(), ": is not a safetensors file: the header does not "
+    require<FileError>(!header.empty() && header[0] == '{', path(),
+                       ": is not a safetensors file: the header does not "
                        "begin with '{'");
     data_ = all.substr(8 + std::size_t(length));
     // Depth 3: the header, a tensor's object, its arrays.
@@ -248,8 +250,8 @@ class SafeTensors {
           using Wide = accumulate_t<From>;
           out[i] = T(Wide(value));
           require<FileError>(std::isfinite(accumulate_t<T>(out[i])) || !std::isfinite(Wide(value)), path(),
-                             ": tensor \"", excerpt(name), "\": element ", i, " is ", Wide(value),
-                             ", too large for ", dtype_name<T>());
+                             ": tensor \"", excerpt(name), "\": element ", i, " is ", Wide(value), ", too large for ",
+                             dtype_name<T>());
         } else {
           require<FileError>(std::in_range<T>(value), path(), ": tensor \"", excerpt(name), "\": element ", i, " is ",
                              value, ", which ", dtype_name<T>(), " cannot hold");
@@ -288,7 +290,8 @@ struct NamedArray {
 
 /// Writes a safetensors file atomically. Arrays with larger elements come first, then alphabetical, so that each is
 /// aligned and the same content always gives the same bytes. Throws FileError; an old file then stays as it was.
-inline void write_safetensors(const std::string& path, std::vector<NamedArray> arrays,
+inline void write_safetensors(const std::string& path,
+                              std::vector<NamedArray> arrays,
                               const std::map<std::string, std::string>& metadata = {}) {
   std::sort(arrays.begin(), arrays.end(), [](const NamedArray& a, const NamedArray& b) {
     return a.element_bytes != b.element_bytes ? a.element_bytes > b.element_bytes : a.name < b.name;

@@ -67,7 +67,8 @@ struct LoadReport {
 
 /// Compares names and shapes; reads and sets nothing.
 template <class T>
-LoadReport compare_state(const SafeTensors& file, const std::vector<StateSlot<T>>& slots,
+LoadReport compare_state(const SafeTensors& file,
+                         const std::vector<StateSlot<T>>& slots,
                          const LoadOptions& options = {}) {
   LoadReport report;
   report.path = file.path();
@@ -98,7 +99,8 @@ LoadReport compare_state(const SafeTensors& file, const std::vector<StateSlot<T>
 /// Fills the slots from the file. In strict mode (the default) throws FileError with the report's text before anything
 /// is set; else fills what fits. A value that cannot be converted is always an error, found before anything is set.
 template <class T>
-LoadReport load_state(const SafeTensors& file, const std::vector<StateSlot<T>>& slots,
+LoadReport load_state(const SafeTensors& file,
+                      const std::vector<StateSlot<T>>& slots,
                       const LoadOptions& options = {}) {
   LoadReport report = compare_state(file, slots, options);
   require<FileError>(!options.strict || report.complete(), "load: the file does not fit this network; ", report);

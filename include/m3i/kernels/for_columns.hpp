@@ -58,7 +58,8 @@ void for_columns(Device device, Index rows, Index cols, const F& f, T* out) {
   const Tensor<A> partial({leaves, cols}, device);
   if (device.kind == Device::Kind::cpu) {
     parallel_for(leaves, [&](Index leaf) {
-      detail::host_column_partial(f, partial.data() + leaf * cols, leaf * chunk, std::min(rows, (leaf + 1) * chunk), cols);
+      detail::host_column_partial(f, partial.data() + leaf * cols, leaf * chunk, std::min(rows, (leaf + 1) * chunk),
+                                  cols);
     });
   } else {
     for_each(device, leaves * cols, detail::ColumnPartials<A, F>{f, partial.data(), rows, cols, chunk});

@@ -87,7 +87,8 @@ struct EmulatedTeam {
       for (int lane = 0; lane < W; ++lane)
         if (lane % 32 < reach) partial[lane] = combine(partial[lane], partial[lane + reach]);
     for (int reach = W / 64; reach > 0; reach /= 2)  // across warps
-      for (int warp = 0; warp < reach; ++warp) partial[32 * warp] = combine(partial[32 * warp], partial[32 * (warp + reach)]);
+      for (int warp = 0; warp < reach; ++warp)
+        partial[32 * warp] = combine(partial[32 * warp], partial[32 * (warp + reach)]);
     return partial[0];
   }
 };
@@ -122,7 +123,8 @@ struct CudaTeam {
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
     __syncthreads();
     for (int reach = W / 64; reach > 0; reach /= 2) {
-      if (int(threadIdx.x) < reach) warps[threadIdx.x] = combine(warps[threadIdx.x], warps[threadIdx.x + unsigned(reach)]);
+      if (int(threadIdx.x) < reach)
+        warps[threadIdx.x] = combine(warps[threadIdx.x], warps[threadIdx.x + unsigned(reach)]);
       __syncthreads();
     }
     return warps[0];

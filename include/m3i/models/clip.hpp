@@ -37,7 +37,9 @@ struct ClipBlock {
   LayerNorm<T> layer_norm2;
 
   explicit ClipBlock(const ClipTowerOptions& o)
-      : self_attn(o.width, o.heads), layer_norm1(o.width), mlp(o.width, o.hidden, o.width, o.activation),
+      : self_attn(o.width, o.heads),
+        layer_norm1(o.width),
+        mlp(o.width, o.hidden, o.width, o.activation),
         layer_norm2(o.width) {}
 
   /// x [N, L, C] -> [N, L, C]
@@ -78,7 +80,9 @@ struct ClipImageEmbeddings {
   explicit ClipImageEmbeddings(const ClipOptions& o)
       : class_embedding(normal_parameter<T>({o.vision.width}, 0.02)),
         patch_embedding{fan_in_parameter<T>({o.vision.width, o.patch, o.patch, 3}, 3 * o.patch * o.patch)},
-        position_embedding(grid(o) * grid(o) + 1, o.vision.width), image(o.image), patch(o.patch) {}
+        position_embedding(grid(o) * grid(o) + 1, o.vision.width),
+        image(o.image),
+        patch(o.patch) {}
 
   /// pixels [N, image, image, 3] -> [N, 1 + patches, C]
   Var<T> operator()(const Var<T>& pixels) const {
@@ -140,7 +144,8 @@ struct ClipText {
   LayerNorm<T> final_layer_norm;
   Index context;
 
-  explicit ClipText(const ClipOptions& o) : embeddings(o), encoder(o.text), final_layer_norm(o.text.width), context(o.context) {}
+  explicit ClipText(const ClipOptions& o)
+      : embeddings(o), encoder(o.text), final_layer_norm(o.text.width), context(o.context) {}
 
   /// ids [N, L], L at most the context -> the features of each end-of-text token [N, C], which has the highest id.
   Var<T> operator()(const Tensor<std::int64_t>& ids) const {
@@ -168,7 +173,10 @@ struct Clip {
   Var<T> logit_scale;  ///< logarithm of the inverse temperature
 
   explicit Clip(const ClipOptions& o)
-      : options(o), vision_model(o), text_model(o), visual_projection(o.vision.width, o.projection, false),
+      : options(o),
+        vision_model(o),
+        text_model(o),
+        visual_projection(o.vision.width, o.projection, false),
         text_projection(o.text.width, o.projection, false),
         logit_scale(constant_parameter<T>({}, 2.6592600369327783)) {}  // log(1 / 0.07)
 

@@ -68,7 +68,9 @@ struct WindowChoice {
 };
 
 /// Drop probability of block `i` of `total`: 0 for the first, `last` for the last.
-inline double drop_rate(double last, Index i, Index total) { return total > 1 ? last * double(i) / double(total - 1) : 0; }
+inline double drop_rate(double last, Index i, Index total) {
+  return total > 1 ? last * double(i) / double(total - 1) : 0;
+}
 
 }  // namespace detail
 
@@ -82,7 +84,10 @@ struct NnFormerBlock {
   double drop;
 
   NnFormerBlock(Index channels, Index heads, const detail::WindowChoice& choice, double drop_)
-      : norm1(channels), attn(channels, heads, choice.window, choice.shift), norm2(channels), mlp(channels, 4 * channels),
+      : norm1(channels),
+        attn(channels, heads, choice.window, choice.shift),
+        norm2(channels),
+        mlp(channels, 4 * channels),
         drop(drop_) {}
 
   /// x [N, D, H, W, C] -> the same shape
@@ -114,7 +119,11 @@ struct NnFormerSkipBlock {
   double drop;
 
   NnFormerSkipBlock(Index channels, Index heads, const detail::WindowChoice& choice, double drop_)
-      : norm1(channels), attn(channels, heads, choice.window), norm2(channels), mlp(channels, 4 * channels), drop(drop_) {}
+      : norm1(channels),
+        attn(channels, heads, choice.window),
+        norm2(channels),
+        mlp(channels, 4 * channels),
+        drop(drop_) {}
 
   /// up, skip [N, D, H, W, C] -> the same shape
   Var<T> operator()(const Var<T>& up, const Var<T>& skip, const Mode& mode) const {
@@ -152,7 +161,9 @@ struct NnFormerPatchEmbed {
 
   explicit NnFormerPatchEmbed(const NnFormerOptions& o)
       : proj1(o.in_channels, o.embedding / 2, first_stride(o), false),
-        proj2(o.embedding / 2, o.embedding, second_stride(o), true), norm(o.embedding), patch(o.patch) {}
+        proj2(o.embedding / 2, o.embedding, second_stride(o), true),
+        norm(o.embedding),
+        patch(o.patch) {}
 
   /// Pads each axis with zeros at its end to a multiple of the patch.
   Var<T> operator()(const Var<T>& x) const {
@@ -230,7 +241,11 @@ struct NnFormerEncoder {
   LayerNorm<T> norm0, norm1, norm2, norm3;
 
   explicit NnFormerEncoder(const NnFormerOptions& o)
-      : patch_embed(o.checked()), norm0(o.channels(0)), norm1(o.channels(1)), norm2(o.channels(2)), norm3(o.channels(3)) {
+      : patch_embed(o.checked()),
+        norm0(o.channels(0)),
+        norm1(o.channels(1)),
+        norm2(o.channels(2)),
+        norm3(o.channels(3)) {
     Index total = 0, first = 0;
     for (const Index depth : o.depths) total += depth;
     for (int stage = 0; stage < 4; ++stage) {
@@ -273,8 +288,10 @@ struct NnFormerUpStage {
   NnFormerUpStage(const NnFormerOptions& o, int stage, Index first, Index total)
       : blocks{{o.channels(stage), o.decoder_heads(stage),
                 detail::WindowChoice(o.grid(stage), o.window[std::size_t(stage)], false),
-                detail::drop_rate(o.drop_path, first, total)}, {}},
-        Upsample(o.channels(stage + 1)), checkpointed(o.checkpoint) {
+                detail::drop_rate(o.drop_path, first, total)},
+               {}},
+        Upsample(o.channels(stage + 1)),
+        checkpointed(o.checkpoint) {
     for (Index i = 1; i < o.depths[std::size_t(stage)]; ++i)
       blocks.rest.emplace_back(o.channels(stage), o.decoder_heads(stage),
                                detail::WindowChoice(o.grid(stage), o.window[std::size_t(stage)], true),

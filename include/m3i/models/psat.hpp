@@ -34,7 +34,11 @@ struct PsatBlock {
   Mlp<T> mlp;
 
   explicit PsatBlock(const PsatOptions& o)
-      : norm1(o.width), self_attn(o.width, o.heads), norm2(o.width), cross_attn(o.width, o.heads), norm3(o.width),
+      : norm1(o.width),
+        self_attn(o.width, o.heads),
+        norm2(o.width),
+        cross_attn(o.width, o.heads),
+        norm3(o.width),
         mlp(o.width, o.mlp_ratio * o.width) {}
 
   /// queries [N, Q, C], tokens [N, L, C] -> [N, Q, C]
@@ -62,8 +66,7 @@ struct Psat {
       query = normal_parameter<T>({o.queries, o.width}, 0.02);
       for (Index i = 0; i < o.depth; ++i) blocks.emplace_back(o);
     }
-    if (o.kind == PsatKind::plane_slice_queries)
-      plane_slice = constant_parameter<T>({o.planes, o.slices, o.width}, 0);
+    if (o.kind == PsatKind::plane_slice_queries) plane_slice = constant_parameter<T>({o.planes, o.slices, o.width}, 0);
   }
 
   /// Embedding of each volume as seen from its slice.
@@ -83,8 +86,9 @@ struct Psat {
 
     Var<T> queries = broadcast_to(query, {n, options.queries, width});
     if (options.kind == PsatKind::plane_slice_queries) {
-      const Var<T> where = reshape(embedding(reshape(plane_slice, {options.planes * options.slices, width}),
-                                             positions(plane, slice, n)), {n, 1, width});
+      const Var<T> where =
+          reshape(embedding(reshape(plane_slice, {options.planes * options.slices, width}), positions(plane, slice, n)),
+                  {n, 1, width});
       queries = queries + where;
       tokens = tokens + where;
     }
@@ -100,7 +104,8 @@ struct Psat {
     std::vector<std::int64_t> ids;
     for (std::size_t i = 0; i < plane.size(); ++i) {
       require(plane[i] >= 0 && plane[i] < options.planes && slice[i] >= 0 && slice[i] < options.slices, "psat: plane ",
-              plane[i], ", slice bin ", slice[i], " of sample ", i, " is outside ", options.planes, " x ", options.slices);
+              plane[i], ", slice bin ", slice[i], " of sample ", i, " is outside ", options.planes, " x ",
+              options.slices);
       ids.push_back(plane[i] * options.slices + slice[i]);
     }
     return Tensor<std::int64_t>::from(ids, {n}, query.device());

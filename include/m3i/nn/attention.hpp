@@ -13,9 +13,13 @@ struct Attention {
   Index heads;
 
   Attention(Index channels, Index heads_)
-      : q_proj(channels, channels), k_proj(channels, channels), v_proj(channels, channels),
-        out_proj(channels, channels), heads(heads_) {
-    require(heads > 0 && channels % heads == 0, "attention: ", channels, " channels do not divide into ", heads, " heads");
+      : q_proj(channels, channels),
+        k_proj(channels, channels),
+        v_proj(channels, channels),
+        out_proj(channels, channels),
+        heads(heads_) {
+    require(heads > 0 && channels % heads == 0, "attention: ", channels, " channels do not divide into ", heads,
+            " heads");
   }
 
   /// queries [N, Lq, C] look at tokens [N, Lk, C] -> [N, Lq, C]

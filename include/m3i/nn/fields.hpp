@@ -12,10 +12,10 @@
 #include "m3i/kernels/gather.hpp"
 
 /// Inside a struct: its parameters and modules, in any order.
-#define M3I_FIELDS(...)                                                   \
-  template <class Visitor>                                                \
-  void visit_fields(const Visitor& visitor) const {                       \
-    ::m3i::detail::visit_named(visitor, #__VA_ARGS__, __VA_ARGS__);       \
+#define M3I_FIELDS(...)                                             \
+  template <class Visitor>                                          \
+  void visit_fields(const Visitor& visitor) const {                 \
+    ::m3i::detail::visit_named(visitor, #__VA_ARGS__, __VA_ARGS__); \
   }
 
 namespace m3i {
@@ -37,12 +37,18 @@ void visit_named(const Visitor& visitor, std::string_view names, const Fields&..
   (visitor(next_name(names), fields), ...);
 }
 
-template <class T> inline constexpr bool is_var = false;
-template <class T> inline constexpr bool is_var<Var<T>> = true;
-template <class T> inline constexpr bool is_vector = false;
-template <class T> inline constexpr bool is_vector<std::vector<T>> = true;
-template <class T> inline constexpr bool is_optional = false;
-template <class T> inline constexpr bool is_optional<std::optional<T>> = true;
+template <class T>
+inline constexpr bool is_var = false;
+template <class T>
+inline constexpr bool is_var<Var<T>> = true;
+template <class T>
+inline constexpr bool is_vector = false;
+template <class T>
+inline constexpr bool is_vector<std::vector<T>> = true;
+template <class T>
+inline constexpr bool is_optional = false;
+template <class T>
+inline constexpr bool is_optional<std::optional<T>> = true;
 
 }  // namespace detail
 
@@ -50,7 +56,9 @@ template <class T> inline constexpr bool is_optional<std::optional<T>> = true;
 /// parameters are passed over.
 template <class Field, class F>
 void for_each_parameter(const Field& field, const F& f, const std::string& name = "") {
-  const auto inner = [&](std::string_view part) { return name.empty() ? std::string(part) : name + "." + std::string(part); };
+  const auto inner = [&](std::string_view part) {
+    return name.empty() ? std::string(part) : name + "." + std::string(part);
+  };
   if constexpr (detail::is_var<Field>) {
     if (field.defined()) f(name, field);
   } else if constexpr (detail::is_vector<Field>) {
@@ -63,8 +71,12 @@ void for_each_parameter(const Field& field, const F& f, const std::string& name 
 }
 
 namespace detail {
-template <class M> struct element_type;
-template <template <class> class M, class T> struct element_type<M<T>> { using type = T; };
+template <class M>
+struct element_type;
+template <template <class> class M, class T>
+struct element_type<M<T>> {
+  using type = T;
+};
 }  // namespace detail
 /// The T of Module<T>.
 template <class Module>

@@ -14,7 +14,8 @@ Var<T> relative_bias_table(Index window, Index heads) {
   return normal_parameter<T>({offsets * offsets * offsets, heads}, 0.02);
 }
 inline WindowSpec cubic_window(Index channels, Index heads, Index window, Index shift) {
-  require(heads > 0 && channels % heads == 0, "window attention: ", channels, " channels do not divide into ", heads, " heads");
+  require(heads > 0 && channels % heads == 0, "window attention: ", channels, " channels do not divide into ", heads,
+          " heads");
   WindowSpec spec;
   spec.heads = heads;
   spec.window = {window, window, window};
@@ -32,8 +33,10 @@ struct WindowAttention {
   WindowSpec spec;
 
   WindowAttention(Index channels, Index heads, Index window, Index shift)
-      : relative_position_bias_table(detail::relative_bias_table<T>(window, heads)), qkv(channels, 3 * channels),
-        proj(channels, channels), spec(detail::cubic_window(channels, heads, window, shift)) {}
+      : relative_position_bias_table(detail::relative_bias_table<T>(window, heads)),
+        qkv(channels, 3 * channels),
+        proj(channels, channels),
+        spec(detail::cubic_window(channels, heads, window, shift)) {}
 
   /// x [N, D, H, W, C] -> the same shape. Positions beyond the volume count as zero input: their q, k, v are the bias.
   Var<T> operator()(const Var<T>& x) const {
@@ -50,8 +53,10 @@ struct SkipWindowAttention {
   WindowSpec spec;
 
   SkipWindowAttention(Index channels, Index heads, Index window)
-      : relative_position_bias_table(detail::relative_bias_table<T>(window, heads)), kv(channels, 2 * channels),
-        proj(channels, channels), spec(detail::cubic_window(channels, heads, window, 0)) {}
+      : relative_position_bias_table(detail::relative_bias_table<T>(window, heads)),
+        kv(channels, 2 * channels),
+        proj(channels, channels),
+        spec(detail::cubic_window(channels, heads, window, 0)) {}
 
   /// up, skip [N, D, H, W, C] -> the same shape
   Var<T> operator()(const Var<T>& up, const Var<T>& skip) const {

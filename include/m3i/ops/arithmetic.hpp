@@ -10,8 +10,8 @@ inline namespace M3I_ABI {
 
 namespace detail {
 
-/// Where output element i reads an input that was broadcast: at most six axes, neighbours merged where possible, so that
-/// equal shapes cost nothing and a trailing [C] costs one remainder.
+/// Where output element i reads an input that was broadcast: at most six axes, neighbours merged where possible, so
+/// that equal shapes cost nothing and a trailing [C] costs one remainder.
 struct BroadcastMap {
   int rank = 0;
   Index extent[Shape::max_rank] = {}, stride[Shape::max_rank] = {};
@@ -165,37 +165,76 @@ Var<T> binary(const Var<T>& a, const Var<T>& b) {
 struct Add {
   static constexpr const char* name = "add";
   static constexpr bool linear = true;
-  template <class A> M3I_HD static A value(A a, A b) { return a + b; }
-  template <class A> M3I_HD static A slope_a(A, A) { return 1; }
-  template <class A> M3I_HD static A slope_b(A, A) { return 1; }
+  template <class A>
+  M3I_HD static A value(A a, A b) {
+    return a + b;
+  }
+  template <class A>
+  M3I_HD static A slope_a(A, A) {
+    return 1;
+  }
+  template <class A>
+  M3I_HD static A slope_b(A, A) {
+    return 1;
+  }
 };
 struct Subtract {
   static constexpr const char* name = "subtract";
   static constexpr bool linear = true;
-  template <class A> M3I_HD static A value(A a, A b) { return a - b; }
-  template <class A> M3I_HD static A slope_a(A, A) { return 1; }
-  template <class A> M3I_HD static A slope_b(A, A) { return -1; }
+  template <class A>
+  M3I_HD static A value(A a, A b) {
+    return a - b;
+  }
+  template <class A>
+  M3I_HD static A slope_a(A, A) {
+    return 1;
+  }
+  template <class A>
+  M3I_HD static A slope_b(A, A) {
+    return -1;
+  }
 };
 struct Multiply {
   static constexpr const char* name = "multiply";
   static constexpr bool linear = false;
-  template <class A> M3I_HD static A value(A a, A b) { return a * b; }
-  template <class A> M3I_HD static A slope_a(A, A b) { return b; }
-  template <class A> M3I_HD static A slope_b(A a, A) { return a; }
+  template <class A>
+  M3I_HD static A value(A a, A b) {
+    return a * b;
+  }
+  template <class A>
+  M3I_HD static A slope_a(A, A b) {
+    return b;
+  }
+  template <class A>
+  M3I_HD static A slope_b(A a, A) {
+    return a;
+  }
 };
 struct Divide {
   static constexpr const char* name = "divide";
   static constexpr bool linear = false;
-  template <class A> M3I_HD static A value(A a, A b) { return a / b; }
-  template <class A> M3I_HD static A slope_a(A, A b) { return 1 / b; }
-  template <class A> M3I_HD static A slope_b(A a, A b) { return -a / (b * b); }
+  template <class A>
+  M3I_HD static A value(A a, A b) {
+    return a / b;
+  }
+  template <class A>
+  M3I_HD static A slope_a(A, A b) {
+    return 1 / b;
+  }
+  template <class A>
+  M3I_HD static A slope_b(A a, A b) {
+    return -a / (b * b);
+  }
 };
 
 /// scale * x + shift
 struct ScaleAndShift {
   static constexpr const char* name = "affine";
   double scale = 1, shift = 0;
-  template <class A> M3I_HD A value(A x) const { return A(scale) * x + A(shift); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return A(scale) * x + A(shift);
+  }
   M3I_HD double constant_slope() const { return scale; }
 };
 
@@ -203,20 +242,56 @@ struct ScaleAndShift {
 
 /// a + b, a - b, a * b, a / b, element by element; shapes broadcast as in NumPy. Gradients: a, b. Sums and differences
 /// keep nothing until backward, products and quotients both inputs. Throw ShapeError for shapes that do not broadcast.
-template <class T> Var<T> operator+(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Add>(a, b); }
-template <class T> Var<T> operator-(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Subtract>(a, b); }
-template <class T> Var<T> operator*(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Multiply>(a, b); }
-template <class T> Var<T> operator/(const Var<T>& a, const Var<T>& b) { return detail::binary<detail::Divide>(a, b); }
+template <class T>
+Var<T> operator+(const Var<T>& a, const Var<T>& b) {
+  return detail::binary<detail::Add>(a, b);
+}
+template <class T>
+Var<T> operator-(const Var<T>& a, const Var<T>& b) {
+  return detail::binary<detail::Subtract>(a, b);
+}
+template <class T>
+Var<T> operator*(const Var<T>& a, const Var<T>& b) {
+  return detail::binary<detail::Multiply>(a, b);
+}
+template <class T>
+Var<T> operator/(const Var<T>& a, const Var<T>& b) {
+  return detail::binary<detail::Divide>(a, b);
+}
 
 /// The same with a number, and -x. Gradient: x.
-template <class T> Var<T> operator+(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{1, s}); }
-template <class T> Var<T> operator+(double s, const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{1, s}); }
-template <class T> Var<T> operator-(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{1, -s}); }
-template <class T> Var<T> operator-(double s, const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{-1, s}); }
-template <class T> Var<T> operator-(const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{-1, 0}); }
-template <class T> Var<T> operator*(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{s, 0}); }
-template <class T> Var<T> operator*(double s, const Var<T>& x) { return pointwise(x, detail::ScaleAndShift{s, 0}); }
-template <class T> Var<T> operator/(const Var<T>& x, double s) { return pointwise(x, detail::ScaleAndShift{1 / s, 0}); }
+template <class T>
+Var<T> operator+(const Var<T>& x, double s) {
+  return pointwise(x, detail::ScaleAndShift{1, s});
+}
+template <class T>
+Var<T> operator+(double s, const Var<T>& x) {
+  return pointwise(x, detail::ScaleAndShift{1, s});
+}
+template <class T>
+Var<T> operator-(const Var<T>& x, double s) {
+  return pointwise(x, detail::ScaleAndShift{1, -s});
+}
+template <class T>
+Var<T> operator-(double s, const Var<T>& x) {
+  return pointwise(x, detail::ScaleAndShift{-1, s});
+}
+template <class T>
+Var<T> operator-(const Var<T>& x) {
+  return pointwise(x, detail::ScaleAndShift{-1, 0});
+}
+template <class T>
+Var<T> operator*(const Var<T>& x, double s) {
+  return pointwise(x, detail::ScaleAndShift{s, 0});
+}
+template <class T>
+Var<T> operator*(double s, const Var<T>& x) {
+  return pointwise(x, detail::ScaleAndShift{s, 0});
+}
+template <class T>
+Var<T> operator/(const Var<T>& x, double s) {
+  return pointwise(x, detail::ScaleAndShift{1 / s, 0});
+}
 
 }  // namespace M3I_ABI
 }  // namespace m3i

@@ -73,8 +73,8 @@ template <class T>
 Var<T> cross_entropy(const Var<T>& logits, const Tensor<std::int64_t>& labels, double label_smoothing = 0) {
   using A = accumulate_t<T>;
   detail::check_labels("cross_entropy", logits.shape(), labels);
-  require<ConfigError>(label_smoothing >= 0 && label_smoothing <= 1, "cross_entropy: label smoothing ",
-                       label_smoothing, " is outside [0, 1]");
+  require<ConfigError>(label_smoothing >= 0 && label_smoothing <= 1, "cross_entropy: label smoothing ", label_smoothing,
+                       " is outside [0, 1]");
   const Index n = logits.shape()[-1], rows = labels.size();
   require(rows > 0, "cross_entropy: no rows in logits ", logits.shape());
   const Tensor<std::int64_t> where = labels.to(logits.device());
@@ -207,8 +207,8 @@ Var<T> dice_loss(const Var<T>& logits, const Tensor<std::int64_t>& labels, const
   for_each(p.device(), 1, detail::DiceValue<A>{sums.data(), y.data(), samples, k, first, A(options.smooth)});
   return record<T>("dice_loss", cast<T>(y), {p}, [=](const Tensor<T>& dy) {
     for_each(dy.device(), p.size(),
-             detail::DiceGrad<T>{p.data(), where.data(), sums.data(), dy.data(), p.grad().data(), voxels, samples, k, first,
-                                 A(options.smooth), options.squared});
+             detail::DiceGrad<T>{p.data(), where.data(), sums.data(), dy.data(), p.grad().data(), voxels, samples, k,
+                                 first, A(options.smooth), options.squared});
   });
 }
 
@@ -218,10 +218,12 @@ Var<T> dice_loss(const Var<T>& logits, const Tensor<std::int64_t>& labels, const
 ///   a, b       [B, C], rows of unit length
 ///   log_scale  scalar, the logarithm of the inverse temperature
 ///
-/// Gradients: a, b, log_scale. Throws ShapeError for shapes that do not match. van den Oord et al. 2018, arXiv:1807.03748; Radford et al. 2021, arXiv:2103.00020.
+/// Gradients: a, b, log_scale. Throws ShapeError for shapes that do not match. van den Oord et al. 2018,
+/// arXiv:1807.03748; Radford et al. 2021, arXiv:2103.00020.
 template <class T>
 Var<T> info_nce(const Var<T>& a, const Var<T>& b, const Var<T>& log_scale) {
-  require(a.rank() == 2 && a.shape() == b.shape(), "info_nce: needs two matching [B, C], got ", a.shape(), " and ", b.shape());
+  require(a.rank() == 2 && a.shape() == b.shape(), "info_nce: needs two matching [B, C], got ", a.shape(), " and ",
+          b.shape());
   require(log_scale.size() == 1, "info_nce: the logarithm of the scale must be one number, got ", log_scale.shape());
   const Var<T> logits = exp(log_scale) * matmul(a, b, false, true);
   std::vector<std::int64_t> diagonal(static_cast<std::size_t>(a.shape()[0]));

@@ -177,8 +177,8 @@ struct UnitRowGrad {
 };
 }  // namespace detail
 
-/// Rows of length 1: y = x / max(|x|, eps) over the last axis, so that a row of zeros stays zero. x [..., C] -> the same.
-/// Gradient: x. Keeps one value a row. Throws ShapeError for an empty last axis, ConfigError unless eps > 0.
+/// Rows of length 1: y = x / max(|x|, eps) over the last axis, so that a row of zeros stays zero. x [..., C] -> the
+/// same. Gradient: x. Keeps one value a row. Throws ShapeError for an empty last axis, ConfigError unless eps > 0.
 template <class T>
 Var<T> l2_normalize(const Var<T>& x, double eps = 1e-12) {
   require(x.rank() > 0 && x.shape()[-1] > 0, "l2_normalize: needs a non-empty last axis, got ", x.shape());

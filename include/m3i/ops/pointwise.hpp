@@ -21,9 +21,13 @@ struct PointwiseValue {
 };
 
 template <class Op, class A>
-concept SlopeOfValue = requires(const Op op, A y) { op.slope_of_value(y); };
+concept SlopeOfValue = requires(const Op op, A y) {
+  op.slope_of_value(y);
+};
 template <class Op>
-concept ConstantSlope = requires(const Op op) { op.constant_slope(); };
+concept ConstantSlope = requires(const Op op) {
+  op.constant_slope();
+};
 
 template <class T, class Op>
 struct PointwiseGrad {
@@ -59,23 +63,37 @@ Var<T> pointwise(const Var<T>& x, Op op = {}) {
 /// max(x, 0); slope 0 at 0. NaN stays NaN.
 struct Relu {
   static constexpr const char* name = "relu";
-  template <class A> M3I_HD A value(A x) const { return x <= 0 ? A(0) : x; }
-  template <class A> M3I_HD A slope_of_value(A y) const { return y > 0 ? A(1) : A(0); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x <= 0 ? A(0) : x;
+  }
+  template <class A>
+  M3I_HD A slope_of_value(A y) const {
+    return y > 0 ? A(1) : A(0);
+  }
 };
 /// x, or negative_slope * x below 0.
 struct LeakyRelu {
   static constexpr const char* name = "leaky_relu";
   double negative_slope = 0.01;
-  template <class A> M3I_HD A value(A x) const { return x > 0 ? x : A(negative_slope) * x; }
-  template <class A> M3I_HD A slope(A x) const { return x > 0 ? A(1) : A(negative_slope); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x > 0 ? x : A(negative_slope) * x;
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
+    return x > 0 ? A(1) : A(negative_slope);
+  }
 };
 /// x * Phi(x), Phi the normal distribution. Hendrycks and Gimpel 2016, arXiv:1606.08415.
 struct Gelu {
   static constexpr const char* name = "gelu";
-  template <class A> M3I_HD A value(A x) const {
+  template <class A>
+  M3I_HD A value(A x) const {
     return A(0.5) * x * (1 + math::erf(x * A(0.70710678118654752440)));
   }
-  template <class A> M3I_HD A slope(A x) const {
+  template <class A>
+  M3I_HD A slope(A x) const {
     const auto e = math::erf_gauss(x * A(0.70710678118654752440));
     return A(0.5) * (1 + e.erf) + x * e.gauss * A(0.39894228040143267794);
   }
@@ -83,20 +101,25 @@ struct Gelu {
 /// The tanh form of GELU: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
 struct GeluTanh {
   static constexpr const char* name = "gelu_tanh";
-  template <class A> M3I_HD A value(A x) const {
+  template <class A>
+  M3I_HD A value(A x) const {
     return A(0.5) * x * (1 + math::tanh(A(0.79788456080286535588) * (x + A(0.044715) * x * x * x)));
   }
-  template <class A> M3I_HD A slope(A x) const {
+  template <class A>
+  M3I_HD A slope(A x) const {
     const A t = math::tanh(A(0.79788456080286535588) * (x + A(0.044715) * x * x * x));
-    return A(0.5) * (1 + t) +
-           A(0.5) * x * (1 - t * t) * A(0.79788456080286535588) * (1 + 3 * A(0.044715) * x * x);
+    return A(0.5) * (1 + t) + A(0.5) * x * (1 - t * t) * A(0.79788456080286535588) * (1 + 3 * A(0.044715) * x * x);
   }
 };
 /// x * sigmoid(1.702 x): the GELU of CLIP.
 struct QuickGelu {
   static constexpr const char* name = "quick_gelu";
-  template <class A> M3I_HD A value(A x) const { return x * math::sigmoid(A(1.702) * x); }
-  template <class A> M3I_HD A slope(A x) const {
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x * math::sigmoid(A(1.702) * x);
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
     const A s = math::sigmoid(A(1.702) * x);
     return s + A(1.702) * x * s * (1 - s);
   }
@@ -104,8 +127,12 @@ struct QuickGelu {
 /// x * sigmoid(x)
 struct Silu {
   static constexpr const char* name = "silu";
-  template <class A> M3I_HD A value(A x) const { return x * math::sigmoid(x); }
-  template <class A> M3I_HD A slope(A x) const {
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x * math::sigmoid(x);
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
     const A s = math::sigmoid(x);
     return s + x * s * (1 - s);
   }
@@ -113,63 +140,151 @@ struct Silu {
 /// 1 / (1 + e^-x)
 struct Sigmoid {
   static constexpr const char* name = "sigmoid";
-  template <class A> M3I_HD A value(A x) const { return math::sigmoid(x); }
-  template <class A> M3I_HD A slope_of_value(A y) const { return y * (1 - y); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return math::sigmoid(x);
+  }
+  template <class A>
+  M3I_HD A slope_of_value(A y) const {
+    return y * (1 - y);
+  }
 };
 struct Tanh {
   static constexpr const char* name = "tanh";
-  template <class A> M3I_HD A value(A x) const { return math::tanh(x); }
-  template <class A> M3I_HD A slope_of_value(A y) const { return 1 - y * y; }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return math::tanh(x);
+  }
+  template <class A>
+  M3I_HD A slope_of_value(A y) const {
+    return 1 - y * y;
+  }
 };
 /// log(1 + e^x)
 struct Softplus {
   static constexpr const char* name = "softplus";
-  template <class A> M3I_HD A value(A x) const { return math::softplus(x); }
-  template <class A> M3I_HD A slope(A x) const { return math::sigmoid(x); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return math::softplus(x);
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
+    return math::sigmoid(x);
+  }
 };
 struct Exp {
   static constexpr const char* name = "exp";
-  template <class A> M3I_HD A value(A x) const { return math::exp(x); }
-  template <class A> M3I_HD A slope_of_value(A y) const { return y; }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return math::exp(x);
+  }
+  template <class A>
+  M3I_HD A slope_of_value(A y) const {
+    return y;
+  }
 };
 struct Log {
   static constexpr const char* name = "log";
-  template <class A> M3I_HD A value(A x) const { return math::log(x); }
-  template <class A> M3I_HD A slope(A x) const { return 1 / x; }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return math::log(x);
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
+    return 1 / x;
+  }
 };
 struct Sqrt {
   static constexpr const char* name = "sqrt";
-  template <class A> M3I_HD A value(A x) const { return math::sqrt(x); }
-  template <class A> M3I_HD A slope_of_value(A y) const { return A(0.5) / y; }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return math::sqrt(x);
+  }
+  template <class A>
+  M3I_HD A slope_of_value(A y) const {
+    return A(0.5) / y;
+  }
 };
 struct Square {
   static constexpr const char* name = "square";
-  template <class A> M3I_HD A value(A x) const { return x * x; }
-  template <class A> M3I_HD A slope(A x) const { return 2 * x; }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return x * x;
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
+    return 2 * x;
+  }
 };
 /// |x|; slope 0 at 0.
 struct Abs {
   static constexpr const char* name = "abs";
-  template <class A> M3I_HD A value(A x) const { return math::abs(x); }
-  template <class A> M3I_HD A slope(A x) const { return A(x > 0) - A(x < 0); }
+  template <class A>
+  M3I_HD A value(A x) const {
+    return math::abs(x);
+  }
+  template <class A>
+  M3I_HD A slope(A x) const {
+    return A(x > 0) - A(x < 0);
+  }
 };
 
-template <class T> Var<T> relu(const Var<T>& x) { return pointwise<Relu>(x); }
-template <class T> Var<T> leaky_relu(const Var<T>& x, double negative_slope = 0.01) {
+template <class T>
+Var<T> relu(const Var<T>& x) {
+  return pointwise<Relu>(x);
+}
+template <class T>
+Var<T> leaky_relu(const Var<T>& x, double negative_slope = 0.01) {
   return pointwise(x, LeakyRelu{negative_slope});
 }
-template <class T> Var<T> gelu(const Var<T>& x) { return pointwise<Gelu>(x); }
-template <class T> Var<T> gelu_tanh(const Var<T>& x) { return pointwise<GeluTanh>(x); }
-template <class T> Var<T> quick_gelu(const Var<T>& x) { return pointwise<QuickGelu>(x); }
-template <class T> Var<T> silu(const Var<T>& x) { return pointwise<Silu>(x); }
-template <class T> Var<T> sigmoid(const Var<T>& x) { return pointwise<Sigmoid>(x); }
-template <class T> Var<T> tanh(const Var<T>& x) { return pointwise<Tanh>(x); }
-template <class T> Var<T> softplus(const Var<T>& x) { return pointwise<Softplus>(x); }
-template <class T> Var<T> exp(const Var<T>& x) { return pointwise<Exp>(x); }
-template <class T> Var<T> log(const Var<T>& x) { return pointwise<Log>(x); }
-template <class T> Var<T> sqrt(const Var<T>& x) { return pointwise<Sqrt>(x); }
-template <class T> Var<T> square(const Var<T>& x) { return pointwise<Square>(x); }
-template <class T> Var<T> abs(const Var<T>& x) { return pointwise<Abs>(x); }
+template <class T>
+Var<T> gelu(const Var<T>& x) {
+  return pointwise<Gelu>(x);
+}
+template <class T>
+Var<T> gelu_tanh(const Var<T>& x) {
+  return pointwise<GeluTanh>(x);
+}
+template <class T>
+Var<T> quick_gelu(const Var<T>& x) {
+  return pointwise<QuickGelu>(x);
+}
+template <class T>
+Var<T> silu(const Var<T>& x) {
+  return pointwise<Silu>(x);
+}
+template <class T>
+Var<T> sigmoid(const Var<T>& x) {
+  return pointwise<Sigmoid>(x);
+}
+template <class T>
+Var<T> tanh(const Var<T>& x) {
+  return pointwise<Tanh>(x);
+}
+template <class T>
+Var<T> softplus(const Var<T>& x) {
+  return pointwise<Softplus>(x);
+}
+template <class T>
+Var<T> exp(const Var<T>& x) {
+  return pointwise<Exp>(x);
+}
+template <class T>
+Var<T> log(const Var<T>& x) {
+  return pointwise<Log>(x);
+}
+template <class T>
+Var<T> sqrt(const Var<T>& x) {
+  return pointwise<Sqrt>(x);
+}
+template <class T>
+Var<T> square(const Var<T>& x) {
+  return pointwise<Square>(x);
+}
+template <class T>
+Var<T> abs(const Var<T>& x) {
+  return pointwise<Abs>(x);
+}
 
 }  // namespace M3I_ABI
 }  // namespace m3i

@@ -131,8 +131,8 @@ Var<T> mean(const Var<T>& x) {
   require(x.size() > 0, "mean: the input is empty, shape ", x.shape());
   return detail::total_sum("mean", x, 1.0 / double(x.size()));
 }
-/// Maximum over an axis, which is dropped, or kept with extent 1; NaN if the axis holds one. Gradient: x, to the first of
-/// equal maxima. Throws ShapeError for an axis of extent 0.
+/// Maximum over an axis, which is dropped, or kept with extent 1; NaN if the axis holds one. Gradient: x, to the first
+/// of equal maxima. Throws ShapeError for an axis of extent 0.
 template <class T>
 Var<T> max(const Var<T>& x, int axis, bool keep = false) {
   const detail::AxisView view("max", axis, x.shape());

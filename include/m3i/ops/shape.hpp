@@ -115,15 +115,14 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
 template <class T>
 Var<T> slice(const Var<T>& x, int axis, Index begin, Index end) {
   axis = normal_axis("slice", axis, x.shape());
-  require(begin >= 0 && begin <= end && end <= x.shape()[axis], "slice: [", begin, ", ", end, ") of axis ", axis, " of ",
-          x.shape());
+  require(begin >= 0 && begin <= end && end <= x.shape()[axis], "slice: [", begin, ", ", end, ") of axis ", axis,
+          " of ", x.shape());
   Shape shape = x.shape();
   shape[axis] = end - begin;
   const detail::BlockIndex map{end - begin, shape.slice(axis + 1, shape.rank()).size(), begin, x.shape()[axis]};
   const Tensor<T> y(shape, x.device());
   gather(x.value(), y, map);
-  return record<T>("slice", y, {x},
-                   [dx = x.gradient(), map](const Tensor<T>& dy) { scatter_add(dy, dx.grad(), map); });
+  return record<T>("slice", y, {x}, [dx = x.gradient(), map](const Tensor<T>& dy) { scatter_add(dy, dx.grad(), map); });
 }
 
 /// Cuts an axis into pieces of the given sizes. Gradient: x. Throws ShapeError unless they add up to its extent.
@@ -278,8 +277,8 @@ Var<T> broadcast_to(const Var<T>& x, const Shape& shape) {
   });
 }
 
-/// Entries ids[k] of an axis, in that order, repeats allowed: ids [n] in [0, extent). Gradient: x; entries of the same id
-/// add up in their order. Throws ShapeError that names the first id outside.
+/// Entries ids[k] of an axis, in that order, repeats allowed: ids [n] in [0, extent). Gradient: x; entries of the same
+/// id add up in their order. Throws ShapeError that names the first id outside.
 template <class T>
 Var<T> index_select(const Var<T>& x, int axis, const Tensor<std::int64_t>& ids) {
   axis = normal_axis("index_select", axis, x.shape());

@@ -55,9 +55,19 @@ class Adam : public OptimizerState<T> {
     const A shrink = A(options.decoupled ? 1 - options.lr * options.weight_decay : 1);
     this->step_each([&](const ParameterState<T>& s) {
       A* largest = options.amsgrad ? s.moments[2].data() : nullptr;
-      return detail::AdamStep<T>{s.weights(), s.parameter.grad().data(), s.moments[0].data(), s.moments[1].data(),
-                                 largest, A(options.lr), A(options.beta1), A(options.beta2), A(options.eps), l2, shrink,
-                                 correction1, correction2};
+      return detail::AdamStep<T>{s.weights(),
+                                 s.parameter.grad().data(),
+                                 s.moments[0].data(),
+                                 s.moments[1].data(),
+                                 largest,
+                                 A(options.lr),
+                                 A(options.beta1),
+                                 A(options.beta2),
+                                 A(options.eps),
+                                 l2,
+                                 shrink,
+                                 correction1,
+                                 correction2};
     });
   }
 };

@@ -20,8 +20,8 @@ template <class T>
 struct ParameterState {
   using A = accumulate_t<T>;
   Var<T> parameter;
-  Tensor<A> master;                 ///< only for half and bf16
-  std::vector<Tensor<A>> moments;   ///< as many as the optimiser has
+  Tensor<A> master;                ///< only for half and bf16
+  std::vector<Tensor<A>> moments;  ///< as many as the optimiser has
 
   ParameterState(const Var<T>& p, int count) : parameter(p) {
     if constexpr (is_small_float<T>) master = cast<A>(p.value());
@@ -35,7 +35,8 @@ struct ParameterState {
 
 /// State tensors by name ("0.moment0", ..., "0.master"), for checkpoints. Loading copies into them.
 template <class T>
-std::vector<std::pair<std::string, Tensor<accumulate_t<T>>>> state_tensors(const std::vector<ParameterState<T>>& states) {
+std::vector<std::pair<std::string, Tensor<accumulate_t<T>>>> state_tensors(
+    const std::vector<ParameterState<T>>& states) {
   std::vector<std::pair<std::string, Tensor<accumulate_t<T>>>> out;
   for (std::size_t i = 0; i < states.size(); ++i) {
     for (std::size_t k = 0; k < states[i].moments.size(); ++k)

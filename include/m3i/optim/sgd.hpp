@@ -44,9 +44,10 @@ class Sgd : public OptimizerState<T> {
   void step() {
     using A = accumulate_t<T>;
     this->step_each([&](const ParameterState<T>& s) {
-      return detail::SgdStep<T>{s.weights(), s.parameter.grad().data(),
-                                s.moments.empty() ? nullptr : s.moments[0].data(), A(options.lr), A(options.momentum),
-                                A(options.weight_decay), options.nesterov};
+      return detail::SgdStep<T>{
+          s.weights(),     s.parameter.grad().data(), s.moments.empty() ? nullptr : s.moments[0].data(),
+          A(options.lr),   A(options.momentum),       A(options.weight_decay),
+          options.nesterov};
     });
   }
 };

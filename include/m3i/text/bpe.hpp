@@ -90,7 +90,8 @@ struct MergeRule {
 };
 
 /// "left right" on each line, after a first line that names the version.
-inline std::vector<std::pair<std::string, std::string>> parse_merges(std::string_view bytes, const std::string& where,
+inline std::vector<std::pair<std::string, std::string>> parse_merges(std::string_view bytes,
+                                                                     const std::string& where,
                                                                      std::size_t most) {
   std::vector<std::pair<std::string, std::string>> out;
   std::size_t line = 0;
@@ -188,7 +189,8 @@ class BytePairTokenizer {
   }
 
   /// Rows of `context` ids. With LongText::error, a text that does not fit throws ShapeError with its token count.
-  TokenRows tokenize(const std::vector<std::string>& captions, LongText policy = LongText::truncate,
+  TokenRows tokenize(const std::vector<std::string>& captions,
+                     LongText policy = LongText::truncate,
                      Index context = 77) const {
     require(context >= 3, "tokenizer: a context of ", context, " has no room for start, a token and end");
     const Index room = context - 2;
@@ -221,7 +223,8 @@ class BytePairTokenizer {
   }
 
  private:
-  BytePairTokenizer(std::vector<std::string> tokens, const std::vector<std::pair<std::string, std::string>>& merges,
+  BytePairTokenizer(std::vector<std::string> tokens,
+                    const std::vector<std::pair<std::string, std::string>>& merges,
                     const std::string& where)
       : tokens_(std::move(tokens)) {
     std::unordered_map<std::string_view, int> ids;
@@ -229,7 +232,8 @@ class BytePairTokenizer {
       require<FileError>(ids.emplace(tokens_[i], int(i)).second, where, ": token \"", tokens_[i], "\" occurs twice");
     const auto id = [&](const std::string& token) {
       const auto it = ids.find(token);
-      require<FileError>(it != ids.end(), where, ": has no token \"", token, "\"; do the vocabulary and the merge list "
+      require<FileError>(it != ids.end(), where, ": has no token \"", token,
+                         "\"; do the vocabulary and the merge list "
                          "belong together?");
       return it->second;
     };

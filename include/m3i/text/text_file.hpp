@@ -47,7 +47,8 @@ inline std::string read_text_file(const std::string& path, std::size_t limit = s
                      ": damaged gzip data: ", reason);
   return out;
 #else
-  fail<FileError>("read ", path, ": is gzip-compressed and this build has no zlib; run gunzip on it, or build with "
+  fail<FileError>("read ", path,
+                  ": is gzip-compressed and this build has no zlib; run gunzip on it, or build with "
                   "M3I_ZLIB=ON");
 #endif
 }

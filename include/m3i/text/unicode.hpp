@@ -157,7 +157,8 @@ inline void append_numeric(std::u32string& out, std::uint64_t c) {
   else if (c == 0x0D) out += char32_t(0x0D);
   else if (const bool control = (c < 0x20 && c != 0x09 && c != 0x0A && c != 0x0C) || c == 0x7F,
            nothing = (c & 0xFFFE) == 0xFFFE || (c >= 0xFDD0 && c <= 0xFDEF);
-           !control && !nothing) out += char32_t(c);
+           !control && !nothing)
+    out += char32_t(c);
 }
 
 /// The reference that starts at s[at] == '&': appends what it stands for and returns its length, or 0 if it is none.

@@ -105,8 +105,10 @@ class VocabJsonReader {
     char32_t value = 0;
     for (int i = 0; i < 4; ++i, ++at_) {
       const char c = at_ < bytes_.size() ? bytes_[at_] : '\0';
-      const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                        : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
       require_here(digit >= 0, "four hexadecimal digits");
       value = value * 16 + char32_t(digit);
     }

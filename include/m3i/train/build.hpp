@@ -32,15 +32,15 @@ inline NnFormerOptions nnformer_options(const NetworkConfig& c, Index out_channe
   o.deep_supervision = deep_supervision;
   o.checkpoint = c.checkpointing;
   for (int stage = 0; stage < 3; ++stage)
-    require<ConfigError>(o.channels(stage) % o.decoder_heads(stage) == 0, "network.heads: the decoder's stage ", stage, " has ",
-                         o.channels(stage), " channels for ", o.decoder_heads(stage),
+    require<ConfigError>(o.channels(stage) % o.decoder_heads(stage) == 0, "network.heads: the decoder's stage ", stage,
+                         " has ", o.channels(stage), " channels for ", o.decoder_heads(stage),
                          " heads (the published variant gives it the heads of the next stage); they must divide");
   return o;
 }
 
 inline PsatOptions psat_options(const MethodConfig& c, Index tower_width) {
   PsatOptions o;
-  o.kind = c.psat.mode == choice::Psat::full ? PsatKind::plane_slice_queries
+  o.kind = c.psat.mode == choice::Psat::full           ? PsatKind::plane_slice_queries
            : c.psat.mode == choice::Psat::no_positions ? PsatKind::queries
                                                        : PsatKind::pooled;
   o.volume_channels = c.network.embedding << 3;
@@ -60,8 +60,10 @@ inline MpotOptions mpot_options(const MpotConfig& c) {
   o.epsilon = c.epsilon;
   o.cost.scale = c.cost_scale == choice::CostScale::max ? CostScale::max : CostScale::none;
   o.cost.l2_normalize = c.l2_normalize;
-  o.cost.metric = c.metric == choice::Metric::full ? Metric::full : c.metric == choice::Metric::factor ? Metric::factor : Metric::diagonal;
-  o.loss = c.loss == choice::Divergence::kl ? OtLoss::kl
+  o.cost.metric = c.metric == choice::Metric::full     ? Metric::full
+                  : c.metric == choice::Metric::factor ? Metric::factor
+                                                       : Metric::diagonal;
+  o.loss = c.loss == choice::Divergence::kl            ? OtLoss::kl
            : c.loss == choice::Divergence::generalised ? OtLoss::generalised
                                                        : OtLoss::cross_entropy;
   o.solver.solver = c.solver == choice::Solver::newton ? OtSolver::newton : OtSolver::dykstra;
@@ -76,7 +78,8 @@ template <class T>
 Var<T> initial_metric(const MpotConfig& c, Index width) {
   if (c.metric == choice::Metric::diagonal) return Var<T>(Tensor<T>::full({width}, T(1.0f)), true);
   const Tensor<T> identity = identity_metric<T>(width);
-  if (c.metric == choice::Metric::factor && c.metric_rank > 0) return Var<T>(identity.slice(0, std::min(c.metric_rank, width)).clone(), true);
+  if (c.metric == choice::Metric::factor && c.metric_rank > 0)
+    return Var<T>(identity.slice(0, std::min(c.metric_rank, width)).clone(), true);
   return Var<T>(identity, true);
 }
 
@@ -93,8 +96,8 @@ inline ClipOptions clip_options(const ClipConfig& c, Index vocabulary) {
 }
 
 inline Schedule learning_rate_schedule(const OptimizerConfig& c, Index total_steps, double rate) {
-  return {c.schedule == choice::Schedule::cosine ? ScheduleKind::cosine : ScheduleKind::constant, rate, c.final_rate * rate,
-          c.warmup_steps, total_steps};
+  return {c.schedule == choice::Schedule::cosine ? ScheduleKind::cosine : ScheduleKind::constant, rate,
+          c.final_rate * rate, c.warmup_steps, total_steps};
 }
 
 /// The configured optimiser with the schedule of its learning rate.
@@ -103,8 +106,10 @@ class Trainer {
  public:
   /// `rate` replaces the configured learning rate (the metric may have its own).
   Trainer(std::vector<Var<T>> parameters, const OptimizerConfig& c, Index total_steps, double rate = 0)
-      : parameters_(std::move(parameters)), clip_norm_(c.clip_norm),
-        schedule_(learning_rate_schedule(c, total_steps, rate > 0 ? rate : c.learning_rate)), optimizer_(make(parameters_, c)) {}
+      : parameters_(std::move(parameters)),
+        clip_norm_(c.clip_norm),
+        schedule_(learning_rate_schedule(c, total_steps, rate > 0 ? rate : c.learning_rate)),
+        optimizer_(make(parameters_, c)) {}
 
   const std::vector<Var<T>>& parameters() const { return parameters_; }
   void clear_gradients() const { m3i::clear_gradients(parameters_); }

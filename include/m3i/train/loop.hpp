@@ -47,7 +47,10 @@ class TrainingRun {
   /// `folder` gets config.json, log.jsonl and checkpoints/. `network` says in words what is trained: a checkpoint of
   /// something else is refused.
   TrainingRun(std::string folder, const MethodConfig& config, std::string network, Index total_steps, std::string name)
-      : folder_(std::move(folder)), config_(config), total_(total_steps), name_(std::move(name)),
+      : folder_(std::move(folder)),
+        config_(config),
+        total_(total_steps),
+        name_(std::move(name)),
         checkpoints_(folder_ + "/checkpoints", config.run.keep) {
     state_.network = std::move(network);
     state_.seed = config.run.seed;
@@ -63,7 +66,8 @@ class TrainingRun {
   void add_trainer(const std::string& name, Trainer<T>& trainer) {
     const std::string prefix = "optimizer/" + name + "/";
     for (const auto& [key, tensor] : trainer.state())
-      slots_.push_back({prefix + key, tensor.shape(), Layout::same, [tensor = tensor](const Tensor<T>& v) { tensor.copy_from(v); }});
+      slots_.push_back(
+          {prefix + key, tensor.shape(), Layout::same, [tensor = tensor](const Tensor<T>& v) { tensor.copy_from(v); }});
     sources_.push_back([prefix, &trainer] {
       std::vector<NamedArray> arrays;
       for (const auto& [key, tensor] : trainer.state()) arrays.emplace_back(prefix + key, tensor);
@@ -116,9 +120,9 @@ class TrainingRun {
       const bool stop = interrupt.requested(), last = i + 1 == total_;
       if (bad >= config_.run.max_bad_steps || (last && bad > 0))
         fail<NumericError>(name_, ": the loss was not finite in ", bad, " steps in a row (until step ", i + 1,
-                           "); those steps were skipped and ", last_saved(), " is the last good state; lower the learning rate",
-                           " or set optimizer.clip_norm", record.contains("error") ? "; the last step said: " : "",
-                           record.value("error", ""));
+                           "); those steps were skipped and ", last_saved(),
+                           " is the last good state; lower the learning rate", " or set optimizer.clip_norm",
+                           record.contains("error") ? "; the last step said: " : "", record.value("error", ""));
       progress.update(i + 1, note(loss));
       if (bad == 0 && (stop || last || (i + 1) % config_.run.save_every == 0)) save(i + 1);
       if (stop && !last) {
@@ -150,7 +154,8 @@ class TrainingRun {
     return words;
   }
   std::string last_saved() const {
-    return checkpoints_.empty() ? "the start (no checkpoint was written yet)" : checkpoints_.path(checkpoints_.steps().front());
+    return checkpoints_.empty() ? "the start (no checkpoint was written yet)"
+                                : checkpoints_.path(checkpoints_.steps().front());
   }
   void save(Index step) {
     state_.step = step;
@@ -175,12 +180,13 @@ class TrainingRun {
   }
   /// Other data or another seed would give a mixture of two runs.
   void require_same_run(const Checkpoint& checkpoint) const {
-    require<ConfigError>(checkpoint.state.seed == state_.seed, checkpoint.path(), ": was made with run.seed ", checkpoint.state.seed,
-                         ", this run has ", state_.seed, "; resume with the same seed, or use another folder");
+    require<ConfigError>(checkpoint.state.seed == state_.seed, checkpoint.path(), ": was made with run.seed ",
+                         checkpoint.state.seed, ", this run has ", state_.seed,
+                         "; resume with the same seed, or use another folder");
     for (const auto& [key, value] : state_.notes) {
       const auto at = checkpoint.state.notes.find(key);
-      require<ConfigError>(at != checkpoint.state.notes.end() && at->second == value, checkpoint.path(), ": was made with another ",
-                           key, "; resume with the same data, or use another folder");
+      require<ConfigError>(at != checkpoint.state.notes.end() && at->second == value, checkpoint.path(),
+                           ": was made with another ", key, "; resume with the same data, or use another folder");
     }
   }
 

@@ -21,7 +21,9 @@ inline Tensor<float> read_triplet_picture(const Triplet& t, const std::string& p
 }
 
 /// The pictures of all triplets as the image tower's input, [N, image, image, 3].
-inline Tensor<float> triplet_pixels(const Towers& towers, const std::vector<Triplet>& triplets, const std::string& path) {
+inline Tensor<float> triplet_pixels(const Towers& towers,
+                                    const std::vector<Triplet>& triplets,
+                                    const std::string& path) {
   const Index size = towers.clip.options.image;
   const Tensor<float> out({Index(triplets.size()), size, size, 3});
   parallel_for(Index(triplets.size()), [&](Index i) {

@@ -47,8 +47,8 @@ struct ProgramOptions {
 inline void make_folder(const std::string& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  require<FileError>(!error && std::filesystem::is_directory(folder), folder, ": cannot be made: ",
-                     error ? error.message() : std::string("something else has this name"));
+  require<FileError>(!error && std::filesystem::is_directory(folder), folder,
+                     ": cannot be made: ", error ? error.message() : std::string("something else has this name"));
 }
 
 }  // namespace M3I_ABI

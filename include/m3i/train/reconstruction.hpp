@@ -8,8 +8,8 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Restoration loss between x_hat and x, both [N, D, H, W, C]. `mean` averages (x - x_hat)^2; `printed` is equation (3),
-/// the sum over the batch of the L2 norm of x - x_hat, which grows with the volume.
+/// Restoration loss between x_hat and x, both [N, D, H, W, C]. `mean` averages (x - x_hat)^2; `printed` is equation
+/// (3), the sum over the batch of the L2 norm of x - x_hat, which grows with the volume.
 template <class T>
 Var<T> reconstruction_loss(const Var<T>& x_hat, const Var<T>& x, choice::Reconstruction kind) {
   if (kind == choice::Reconstruction::mean) return mse_loss(x_hat, x);

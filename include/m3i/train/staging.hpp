@@ -27,7 +27,8 @@ class StagedFolder {
       : out_(std::move(out)), names_(std::move(names)), stage_((Path(out_) / ".making").string()) {
     std::error_code error;
     existed_ = std::filesystem::exists(out_, error);
-    require<FileError>(!existed_ || std::filesystem::is_directory(out_, error), out_, ": is a file, expected a folder to write to");
+    require<FileError>(!existed_ || std::filesystem::is_directory(out_, error), out_,
+                       ": is a file, expected a folder to write to");
     const bool empty = !existed_ || std::filesystem::is_empty(out_, error) || only_stage();
     require<FileError>(!error, out_, ": cannot be looked into: ", error.message());
     require<FileError>(empty || overwrite, out_, ": is not empty; name another folder, or say --overwrite to replace ",

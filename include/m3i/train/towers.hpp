@@ -1,5 +1,6 @@
 #pragma once
-/// The 2-D towers with everything around them: a Hugging Face CLIP folder in and out, pictures and captions to features.
+/// The 2-D towers with everything around them: a Hugging Face CLIP folder in and out, pictures and captions to
+/// features.
 
 #include <array>
 #include <filesystem>
@@ -30,18 +31,22 @@ namespace detail {
 
 inline Index json_size(const Json& json, const char* key, const std::string& where) {
   const auto at = json.find(key);
-  require<FileError>(at != json.end() && at->is_number_integer() && at->get<Index>() > 0 && at->get<Index>() < (1 << 24), where, ": \"",
-                     key, "\" must be a positive whole number");
+  require<FileError>(
+      at != json.end() && at->is_number_integer() && at->get<Index>() > 0 && at->get<Index>() < (1 << 24), where,
+      ": \"", key, "\" must be a positive whole number");
   return at->get<Index>();
 }
 
 inline ClipTowerOptions clip_tower(const Json& json, const std::string& where) {
   ClipTowerOptions o{json_size(json, "hidden_size", where), json_size(json, "num_hidden_layers", where),
-                     json_size(json, "num_attention_heads", where), json_size(json, "intermediate_size", where), Activation::quick_gelu};
+                     json_size(json, "num_attention_heads", where), json_size(json, "intermediate_size", where),
+                     Activation::quick_gelu};
   const std::string act = json.value("hidden_act", "quick_gelu");
-  require<FileError>(act == "quick_gelu" || act == "gelu", where, ": hidden_act is \"", excerpt(act), "\", expected quick_gelu or gelu");
+  require<FileError>(act == "quick_gelu" || act == "gelu", where, ": hidden_act is \"", excerpt(act),
+                     "\", expected quick_gelu or gelu");
   o.activation = act == "gelu" ? Activation::gelu : Activation::quick_gelu;
-  require<FileError>(o.width % o.heads == 0, where, ": hidden_size ", o.width, " does not divide into ", o.heads, " heads");
+  require<FileError>(o.width % o.heads == 0, where, ": hidden_size ", o.width, " does not divide into ", o.heads,
+                     " heads");
   return o;
 }
 
@@ -64,15 +69,21 @@ inline ClipOptions clip_folder_options(const std::string& path) {
 
 inline Json clip_config_json(const ClipOptions& o) {
   const auto tower = [](const ClipTowerOptions& t) {
-    return Json{{"hidden_size", t.width}, {"num_hidden_layers", t.layers}, {"num_attention_heads", t.heads},
-                {"intermediate_size", t.hidden}, {"hidden_act", t.activation == Activation::gelu ? "gelu" : "quick_gelu"}};
+    return Json{{"hidden_size", t.width},
+                {"num_hidden_layers", t.layers},
+                {"num_attention_heads", t.heads},
+                {"intermediate_size", t.hidden},
+                {"hidden_act", t.activation == Activation::gelu ? "gelu" : "quick_gelu"}};
   };
   Json text_json = tower(o.text), vision_json = tower(o.vision);
   text_json["max_position_embeddings"] = o.context;
   text_json["vocab_size"] = o.vocabulary;
   vision_json["image_size"] = o.image;
   vision_json["patch_size"] = o.patch;
-  return {{"model_type", "clip"}, {"projection_dim", o.projection}, {"text_config", text_json}, {"vision_config", vision_json}};
+  return {{"model_type", "clip"},
+          {"projection_dim", o.projection},
+          {"text_config", text_json},
+          {"vision_config", vision_json}};
 }
 
 }  // namespace detail
@@ -84,12 +95,13 @@ inline Towers make_towers(ClipOptions options, const std::string& merges) {
   return {Clip<float>(options), tokenizer, merges};
 }
 
-/// Reads a Hugging Face CLIP folder: config.json, model.safetensors, and the vocabulary as vocab.json + merges.txt or as
-/// CLIP's bpe_simple_vocab_16e6.txt(.gz); pixel statistics from preprocessor_config.json where there is one.
-/// Throws FileError that names the file.
+/// Reads a Hugging Face CLIP folder: config.json, model.safetensors, and the vocabulary as vocab.json + merges.txt or
+/// as CLIP's bpe_simple_vocab_16e6.txt(.gz); pixel statistics from preprocessor_config.json where there is one. Throws
+/// FileError that names the file.
 inline Towers load_towers(const std::string& folder) {
   namespace fs = std::filesystem;
-  require<FileError>(fs::is_directory(folder), folder, ": no such folder; expected a CLIP folder with config.json, model.safetensors",
+  require<FileError>(fs::is_directory(folder), folder,
+                     ": no such folder; expected a CLIP folder with config.json, model.safetensors",
                      " and a vocabulary, as fit_clip writes it");
   const auto in = [&](const char* name) { return folder + "/" + name; };
   const SafeTensors weights(in("model.safetensors"));
@@ -97,23 +109,28 @@ inline Towers load_towers(const std::string& folder) {
   std::string merges;
   std::shared_ptr<const BytePairTokenizer> tokenizer;
   if (fs::exists(in("vocab.json")) && fs::exists(in("merges.txt"))) {
-    tokenizer = std::make_shared<const BytePairTokenizer>(BytePairTokenizer::from_hugging_face(in("vocab.json"), in("merges.txt")));
+    tokenizer = std::make_shared<const BytePairTokenizer>(
+        BytePairTokenizer::from_hugging_face(in("vocab.json"), in("merges.txt")));
     merges = read_text_file(in("merges.txt"));
   } else {
-    const std::string list = fs::exists(in("bpe_simple_vocab_16e6.txt.gz")) ? in("bpe_simple_vocab_16e6.txt.gz") : in("bpe_simple_vocab_16e6.txt");
-    require<FileError>(fs::exists(list), folder, ": has no vocabulary; expected vocab.json with merges.txt, or bpe_simple_vocab_16e6.txt.gz");
+    const std::string list = fs::exists(in("bpe_simple_vocab_16e6.txt.gz")) ? in("bpe_simple_vocab_16e6.txt.gz")
+                                                                            : in("bpe_simple_vocab_16e6.txt");
+    require<FileError>(fs::exists(list), folder,
+                       ": has no vocabulary; expected vocab.json with merges.txt, or bpe_simple_vocab_16e6.txt.gz");
     tokenizer = std::make_shared<const BytePairTokenizer>(BytePairTokenizer::from_clip(list));
     merges = read_text_file(list);
   }
-  require<FileError>(tokenizer->vocab_size() == options.vocabulary, folder, ": the vocabulary has ", tokenizer->vocab_size(),
-                     " tokens, config.json says vocab_size ", options.vocabulary);
+  require<FileError>(tokenizer->vocab_size() == options.vocabulary, folder, ": the vocabulary has ",
+                     tokenizer->vocab_size(), " tokens, config.json says vocab_size ", options.vocabulary);
   Towers towers{Clip<float>(options), tokenizer, merges};
   load_module<float>(towers.clip, weights);
   if (fs::exists(in("preprocessor_config.json"))) {
     const Json json = read_json(in("preprocessor_config.json"));
     for (std::size_t c = 0; c < 3; ++c) {
       const auto number = [&](const char* key, double otherwise) {
-        return json.contains(key) && json[key].is_array() && json[key].size() == 3 && json[key][c].is_number() ? json[key][c].get<double>() : otherwise;
+        return json.contains(key) && json[key].is_array() && json[key].size() == 3 && json[key][c].is_number()
+                   ? json[key][c].get<double>()
+                   : otherwise;
       };
       towers.mean[c] = number("image_mean", towers.mean[c]);
       towers.deviation[c] = number("image_std", towers.deviation[c]);
@@ -129,8 +146,8 @@ inline void save_towers(const Towers& towers, const std::string& folder) {
   Json vocabulary = Json::object();
   for (Index i = 0; i < towers.tokenizer->vocab_size(); ++i) vocabulary[towers.tokenizer->token(i)] = i;
   write_json(folder + "/config.json", detail::clip_config_json(towers.clip.options));
-  write_json(folder + "/preprocessor_config.json", {{"image_mean", towers.mean}, {"image_std", towers.deviation},
-                                                    {"size", towers.clip.options.image}});
+  write_json(folder + "/preprocessor_config.json",
+             {{"image_mean", towers.mean}, {"image_std", towers.deviation}, {"size", towers.clip.options.image}});
   write_json(folder + "/vocab.json", vocabulary);
   write_file(folder + "/merges.txt", towers.merges);
   write_safetensors(folder + "/model.safetensors", state_arrays<float>(towers.clip), {{"format", "pt"}});
@@ -144,7 +161,8 @@ inline Tensor<float> tower_pixels(const Towers& towers, const Tensor<float>& pic
   const Tensor<float> out({size, size, 3});
   for (Index i = 0; i < size * size; ++i)
     for (std::size_t c = 0; c < 3; ++c)
-      out.data()[i * 3 + Index(c)] = float((std::clamp(double(grey.data()[i]), 0.0, 1.0) - towers.mean[c]) / towers.deviation[c]);
+      out.data()[i * 3 + Index(c)] =
+          float((std::clamp(double(grey.data()[i]), 0.0, 1.0) - towers.mean[c]) / towers.deviation[c]);
   return out;
 }
 
@@ -156,7 +174,8 @@ inline Tensor<float> image_features(const Towers& towers, const Tensor<float>& p
   const Tensor<float> out({n, towers.width()});
   for (Index first = 0; first < n; first += 32) {
     const Index last = std::min(n, first + 32);
-    out.slice(first, last).copy_from(l2_normalize(towers.clip.encode_image(Var<float>(pixels.slice(first, last).to(device)))).value());
+    out.slice(first, last)
+        .copy_from(l2_normalize(towers.clip.encode_image(Var<float>(pixels.slice(first, last).to(device)))).value());
   }
   return out;
 }
@@ -175,9 +194,11 @@ inline TextFeatures text_features(const Towers& towers, const std::vector<std::s
   TextFeatures out{Tensor<float>::zeros({Index(captions.size()), d})};
   for (Index first = 0; first < n; first += 32) {
     const Index last = std::min(n, first + 32);
-    const Tensor<float> part = l2_normalize(towers.clip.encode_text(rows.ids.slice(first, last))).value().to(Device::cpu());
+    const Tensor<float> part =
+        l2_normalize(towers.clip.encode_text(rows.ids.slice(first, last))).value().to(Device::cpu());
     for (Index i = first; i < last; ++i)
-      for (Index c = 0; c < d; ++c) out.features.data()[rows.text[std::size_t(i)] * d + c] += part.data()[(i - first) * d + c];
+      for (Index c = 0; c < d; ++c)
+        out.features.data()[rows.text[std::size_t(i)] * d + c] += part.data()[(i - first) * d + c];
   }
   out.features = l2_normalize(Var<float>(out.features)).value();
   for (std::size_t i = 0; i < captions.size(); ++i) {

@@ -19,7 +19,8 @@ inline PreprocessOptions preprocess_options(const MethodConfig& c) {
   PreprocessOptions o;
   o.size = c.network.image_size;
   o.spacing_mm = c.data.spacing_mm;
-  o.normalisation = c.data.low_percentile > 0 || c.data.high_percentile < 100 ? Normalisation::percentile : Normalisation::minmax;
+  o.normalisation =
+      c.data.low_percentile > 0 || c.data.high_percentile < 100 ? Normalisation::percentile : Normalisation::minmax;
   o.low_percent = c.data.low_percentile;
   o.high_percent = c.data.high_percentile;
   return o;

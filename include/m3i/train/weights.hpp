@@ -13,7 +13,8 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Convolution weights are the only parameters with more than three axes, and the only ones that others lay differently.
+/// Convolution weights are the only parameters with more than three axes, and the only ones that others lay
+/// differently.
 inline Layout parameter_layout(const Shape& shape) { return shape.rank() > 3 ? Layout::channels_second : Layout::same; }
 
 /// What loading a module fills: one slot a parameter, named PREFIX + field names.
@@ -32,7 +33,8 @@ template <class T, class Module>
 std::vector<NamedArray> state_arrays(const Module& module, const std::string& prefix = "") {
   std::vector<NamedArray> arrays;
   for_each_parameter(module, [&](const std::string& name, const Var<T>& p) {
-    arrays.emplace_back(prefix + name, parameter_layout(p.shape()) == Layout::same ? p.value() : last_axis_to_second(p.value()));
+    arrays.emplace_back(prefix + name,
+                        parameter_layout(p.shape()) == Layout::same ? p.value() : last_axis_to_second(p.value()));
   });
   return arrays;
 }
