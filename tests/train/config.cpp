@@ -12,10 +12,10 @@ using namespace m3i;
 using Catch::Matchers::Contains;
 using Catch::Matchers::Equals;
 
-namespace {
+namespace config_test {  // named: nvcc warns of unused members of unnamed ones
 
 enum class Fruit { apple, pear };
-auto enum_names(Fruit) { return std::array{"apple", "pear"}; }
+inline auto enum_names(Fruit) { return std::array{"apple", "pear"}; }
 
 struct Inner {
   double rate = 0.5;
@@ -53,6 +53,12 @@ struct Sample {
     field("inner", self.inner, "more");
   }
 };
+
+}  // namespace config_test
+
+namespace {
+
+using namespace config_test;
 
 std::string error_of(const std::string& json) {
   Sample sample;
