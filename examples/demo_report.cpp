@@ -62,6 +62,11 @@ std::map<std::string, std::vector<double>> structure_figures(const std::vector<s
   return out;
 }
 
+std::string classification_subjects(const std::string& demo) {
+  const auto runs = runs_of(demo, "classification", methods[0]);
+  return runs.empty() ? "none" : text(read_json(runs[0] + "/metrics.json").at("run").at("train_images").get<Index>());
+}
+
 void add_results(Report& report, const std::string& demo) {
   report.heading("Results");
   Table table({"start of fine-tuning", "Dice", "HD95 (mm)", "accuracy", "AUC"});
@@ -89,8 +94,8 @@ void add_results(Report& report, const std::string& demo) {
     conventions = text(" Dice and HD95 are means over the test subjects of each structure, then over structures. ",
                        metrics.at("conventions").at("dice").get<std::string>(), ". ",
                        metrics.at("conventions").at("hd95").get<std::string>(), ".");
-    subjects = text(" Each run was fine-tuned on ", metrics.at("run").at("train_images").get<Index>(),
-                    " labelled subjects and tested on ", metrics.at("count").get<Index>(), " others.");
+    subjects = text(" Each run learned from ", metrics.at("run").at("train_images").get<Index>(), " labelled subjects (classification: ",
+                    classification_subjects(demo), ") and was tested on ", metrics.at("count").get<Index>(), " others.");
   }
   report.table(table, text("Mean ± standard deviation over ", first.size(), " seeds.", subjects, conventions));
   report.note(
