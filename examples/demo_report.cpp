@@ -94,8 +94,9 @@ void add_results(Report& report, const std::string& demo) {
     conventions = text(" Dice and HD95 are means over the test subjects of each structure, then over structures. ",
                        metrics.at("conventions").at("dice").get<std::string>(), ". ",
                        metrics.at("conventions").at("hd95").get<std::string>(), ".");
-    subjects = text(" Each run learned from ", metrics.at("run").at("train_images").get<Index>(), " labelled subjects (classification: ",
-                    classification_subjects(demo), ") and was tested on ", metrics.at("count").get<Index>(), " others.");
+    subjects = text(" Each run learned from ", metrics.at("run").at("train_images").get<Index>(),
+                    " labelled subjects (classification: ", classification_subjects(demo), ") and was tested on ",
+                    metrics.at("count").get<Index>(), " others.");
   }
   report.table(table, text("Mean ± standard deviation over ", first.size(), " seeds.", subjects, conventions));
   report.note(
