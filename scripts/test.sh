@@ -60,7 +60,7 @@ skip() { stages+=("skipped $1: $2"); }
 
 ci() {
   local log=build/ctest-release.log
-  stage "release build and tests" 1500 release --output-log "$log"
+  stage "release build and tests" 2000 release --output-log "$log"
   if command -v clang++ > /dev/null; then stage "headers by clang++" 300 clang_headers; else skip clang++ "not installed"; fi
   stage "ASan and UBSan" 1100 sanitized asan
   if has_nvcc; then stage "nvcc compile check" 600 cuda_compile; else skip nvcc "not installed"; fi
