@@ -77,19 +77,18 @@ Var<T> axis_sum(const char* name, const Var<T>& x, int axis, bool keep, bool ave
   });
 }
 
-/// One row: the sum of a run of elements, in the type that is computed in.
+/// One row: the sum of a run of elements, in double, so that its digits do not depend on the width of vectors.
 template <class T>
 struct RunSum {
-  using A = accumulate_t<T>;
   const T* x;
-  A* y;
+  double* y;
   Index n, run;
   template <class Team>
   M3I_HD void operator()(Team team, Index row) const {
     const Index first = row * run, count = n - first < run ? n - first : run;
     const T* in = x + first;
-    const A total = team.sum(count, [=](Index i) { return A(in[i]); });
-    A* out = y + row;
+    const double total = team.sum(count, [=](Index i) { return double(accumulate_t<T>(in[i])); });
+    double* out = y + row;
     team.each(1, [=](Index) { *out = total; });
   }
 };
@@ -97,12 +96,11 @@ struct RunSum {
 /// scale times the sum of all elements. Two levels, so that large tensors use every thread and keep their digits.
 template <class T>
 Var<T> total_sum(const char* name, const Var<T>& x, double scale) {
-  using A = accumulate_t<T>;
   constexpr Index run = 4096;
   const Index n = x.size(), runs = (n + run - 1) / run;
-  const Tensor<A> part({runs}, x.device()), total(Shape{}, x.device());
+  const Tensor<double> part({runs}, x.device()), total(Shape{}, x.device());
   for_rows(x.device(), runs, RunSum<T>{x.data(), part.data(), n, run}, run);
-  for_rows(x.device(), 1, AxisSum<A>{part.data(), total.data(), runs, 1, scale});
+  for_rows(x.device(), 1, AxisSum<double>{part.data(), total.data(), runs, 1, scale});
   return record<T>(name, cast<T>(total), {x}, [dx = x.gradient(), n, scale](const Tensor<T>& dy) {
     for_each(dy.device(), n, AxisSumGrad<T>{dy.data(), dx.grad().data(), n, 1, scale});
   });
