@@ -109,15 +109,30 @@ inline std::atomic<bool>& tf32_flag() {
 inline bool tf32_allowed() { return detail::tf32_flag().load(std::memory_order_relaxed); }
 inline void allow_tf32(bool on) { detail::tf32_flag().store(on, std::memory_order_relaxed); }
 
-}  // namespace M3I_ABI
-}  // namespace m3i
-
 #if M3I_CUDA
-#include "m3i/kernels/gemm_cublas.hpp"
+namespace detail {
+template <class T>
+void gemm_cublas(Device device,
+                 Index batch,
+                 bool trans_a,
+                 bool trans_b,
+                 Index m,
+                 Index n,
+                 Index k,
+                 accumulate_t<T> alpha,
+                 const T* a,
+                 Index lda,
+                 const T* b,
+                 Index ldb,
+                 accumulate_t<T> beta,
+                 T* c,
+                 Index ldc,
+                 Index stride_a,
+                 Index stride_b,
+                 Index stride_c,
+                 const T* bias);
+}  // namespace detail
 #endif
-
-namespace m3i {
-inline namespace M3I_ABI {
 
 /// `batch` products of equal shape: C_i = alpha op(A_i) op(B_i) + beta C_i + bias, X_i at X + i * stride_x.
 ///
@@ -194,6 +209,9 @@ void gemm(Device device,
 }  // namespace M3I_ABI
 }  // namespace m3i
 
+#if M3I_CUDA
+#include "m3i/kernels/gemm_cublas.hpp"
+#endif
 #if !M3I_COMPILED
 #include "m3i/kernels/gemm_eigen.hpp"
 #endif
