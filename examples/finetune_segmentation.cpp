@@ -6,7 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "m3i/imaging/overlay.hpp"
+#include "m3i/imaging/views.hpp"
 #include "m3i/train.hpp"
 
 namespace {
@@ -54,10 +54,9 @@ void draw_overlay(const std::string& path,
   const auto truth_ras = reorient(truth, map), prediction_ras = reorient(prediction, map);
   const auto window = percentiles(ras.voxels, {0.5, 99.5});
   const double high = window[1] > window[0] ? window[1] : window[0] + 1;
-  const Index largest = std::max({ras.shape()[0], ras.shape()[1], ras.shape()[2]});
   const Plane plane = Plane::coronal;
-  write_png(path, compare_labels(ras, truth_ras, prediction_ras, plane, fullest_slice(truth_ras, plane), window[0],
-                                 high, std::max(1.0, 192.0 / double(largest))));
+  const ViewOptions view{.low = window[0], .high = high, .size = 256};
+  write_png(path, compare_labels(ras, truth_ras, prediction_ras, plane, fullest_slice(truth_ras, plane), view));
 }
 
 /// The test subjects, scored on their own grids. Pictures go to OUT/overlays.

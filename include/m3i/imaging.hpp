@@ -3,6 +3,7 @@
 
 #include "m3i/imaging/affine.hpp"
 #include "m3i/imaging/files.hpp"
+#include "m3i/imaging/font.hpp"
 #include "m3i/imaging/geometry.hpp"
 #include "m3i/imaging/gzip.hpp"
 #include "m3i/imaging/intensity.hpp"
@@ -18,4 +19,5 @@
 #include "m3i/imaging/resize2d.hpp"
 #include "m3i/imaging/slices.hpp"
 #include "m3i/imaging/solids.hpp"
+#include "m3i/imaging/views.hpp"
 #include "m3i/imaging/volume.hpp"

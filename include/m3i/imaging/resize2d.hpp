@@ -21,16 +21,16 @@ inline double cubic_kernel(double x) {
 }
 
 /// The input positions and weights of one output position.
-struct Taps {
+struct PictureTaps {
   Index first = 0;
   std::vector<double> weight;
 };
-inline std::vector<Taps> cubic_taps(Index in, Index out) {
+inline std::vector<PictureTaps> cubic_taps(Index in, Index out) {
   const double step = double(in) / double(out), stretch = std::max(step, 1.0), support = 2 * stretch;
-  std::vector<Taps> taps(static_cast<std::size_t>(out));
+  std::vector<PictureTaps> taps(static_cast<std::size_t>(out));
   for (Index o = 0; o < out; ++o) {
     const double centre = (double(o) + 0.5) * step;
-    Taps& t = taps[std::size_t(o)];
+    PictureTaps& t = taps[std::size_t(o)];
     t.first = std::max<Index>(0, Index(centre - support + 0.5));
     const Index last = std::min(in, Index(centre + support + 0.5));
     double total = 0;
