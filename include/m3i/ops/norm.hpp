@@ -262,7 +262,7 @@ Var<T> batch_norm(const Var<T>& x,
     return detail::norm_channels_fixed("batch_norm", x, gain, bias, view, running.mean, running.variance, eps);
   require(view.rows > 1, "batch_norm: one value a channel in ", x.shape(),
           " has no variance; use a larger batch or training = false");
-  Tensor<accumulate_t<T>> mean, variance;
+  Tensor<detail::ChannelStatistic> mean, variance;
   const Var<T> y = detail::norm_channels("batch_norm", x, gain, bias, view, eps, &mean, &variance);
   for_each(x.device(), view.channels,
            detail::RunningUpdate<T>{mean.data(), variance.data(), running.mean.data(), running.variance.data(),

@@ -15,6 +15,10 @@ namespace m3i {
 inline namespace M3I_ABI {
 namespace detail {
 
+/// Means and deviations of channels are double for every T: they stand for millions of voxels, and the gradient of what
+/// feeds a normalisation is what is left when two nearly equal sums cancel. The passes wait for memory, not for it.
+using ChannelStatistic = double;
+
 struct ChannelView {
   Index outer = 1, rows = 1, channels = 1, merged = 1;
   Index size() const { return outer * rows * channels; }
@@ -41,7 +45,7 @@ Var<T> channel_or(const char* name, const char* what, const Var<T>& given, const
 
 template <class T>
 struct SquaredDeviation {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   const T* x;
   const A* mean;
   Index cols;
@@ -52,7 +56,7 @@ struct SquaredDeviation {
 };
 template <class T>
 struct TimesNormal {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   const T *dy, *x;
   const A *mean, *inverse;
   Index cols;
@@ -64,7 +68,7 @@ struct TimesNormal {
 /// The mean over a group of per-channel sums, weighted by `weight` if there is one, given to each channel of the group.
 template <class T>
 struct GroupMean {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   const A* sums;
   const T* weight;
   A* out;
@@ -80,7 +84,7 @@ struct GroupMean {
 };
 template <class T>
 struct InverseRoot {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   const A* variance;
   A* out;
   double eps;
@@ -88,7 +92,7 @@ struct InverseRoot {
 };
 template <class T>
 struct RunningUpdate {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   const A *mean, *variance;
   T *running_mean, *running_variance;
   double momentum, unbiased;
@@ -120,7 +124,7 @@ M3I_HD inline void each_row_block(Team team, const RowBlocks& blocks, Index bloc
 
 template <class T>
 struct NormApply {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   RowBlocks blocks;
   const T *x, *gain, *bias;
   const A *mean, *inverse;
@@ -137,7 +141,7 @@ struct NormApply {
 /// dx += 1/std * (dy gain - mean(dy gain) - normal mean(dy gain normal)); the means are absent for fixed statistics.
 template <class T>
 struct NormApplyGrad {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   RowBlocks blocks;
   const T *x, *gain, *dy;
   const A *mean, *inverse, *average, *slope;
@@ -161,7 +165,7 @@ Tensor<A> outer_column_sums(Device device, const ChannelView& v, const Term& ter
   for (Index o = 0; o < v.outer; ++o) for_columns(device, v.rows, v.channels, term(o), out.data() + o * v.channels);
   return out;
 }
-template <class T, class A = accumulate_t<T>>
+template <class T, class A = ChannelStatistic>
 Tensor<A> group_mean(const ChannelView& v, const Tensor<A>& sums, const T* weight) {
   const Tensor<A> out(sums.shape(), sums.device());
   for_each(sums.device(), v.sets(),
@@ -170,7 +174,7 @@ Tensor<A> group_mean(const ChannelView& v, const Tensor<A>& sums, const T* weigh
 }
 
 /// Normalises by given mean and 1/std [outer, channels]; `differentiate_statistics` says whether they depend on x.
-template <class T, class A = accumulate_t<T>>
+template <class T, class A = ChannelStatistic>
 Var<T> norm_channels_with(const char* name,
                           const Var<T>& x,
                           const Var<T>& gain_or_none,
@@ -211,7 +215,7 @@ Var<T> norm_channels_with(const char* name,
   });
 }
 
-template <class T, class A = accumulate_t<T>>
+template <class T, class A = ChannelStatistic>
 Tensor<A> inverse_root(const Tensor<A>& variance, double eps) {
   const Tensor<A> out(variance.shape(), variance.device());
   for_each(variance.device(), variance.size(), InverseRoot<T>{variance.data(), out.data(), eps});
@@ -219,7 +223,7 @@ Tensor<A> inverse_root(const Tensor<A>& variance, double eps) {
 }
 
 /// Normalises by x's own mean and biased variance; hands them out as [outer, channels] if asked.
-template <class T, class A = accumulate_t<T>>
+template <class T, class A = ChannelStatistic>
 Var<T> norm_channels(const char* name,
                      const Var<T>& x,
                      const Var<T>& gain,
@@ -259,7 +263,7 @@ Var<T> norm_channels_fixed(const char* name,
                            const Tensor<T>& mean,
                            const Tensor<T>& variance,
                            double eps) {
-  using A = accumulate_t<T>;
+  using A = ChannelStatistic;
   const Shape sets{1, v.channels};
   // Copied: running statistics change in place while the tape may still need these.
   return norm_channels_with(name, x, gain, bias, v, cast<A>(mean).clone().reshape(sets),
