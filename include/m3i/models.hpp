@@ -5,3 +5,4 @@
 #include "m3i/models/heads.hpp"
 #include "m3i/models/nnformer.hpp"
 #include "m3i/models/psat.hpp"
+#include "m3i/models/unetr.hpp"

@@ -76,12 +76,17 @@ class Comparer {
                        testing::relative_difference(got, expected) * scale_of(key, expected), tolerance(key)});
   }
   double tolerance(const std::string& key) const {
-    if (sizeof(T) == 4) return 2e-4;
+    if (sizeof(T) == 4) return cancels(key) ? 2e-2 : 2e-4;
     return file_.entry(key).dtype == "F32" ? 1e-7 : 1e-9;
   }
   std::vector<Comparison> results;
 
  private:
+  /// A 1 x 1 x 1 convolution of one channel before an instance normalisation: its scale is divided out again, so that
+  /// its gradient is the difference of two nearly equal sums, and float keeps few of its digits (PyTorch's float
+  /// gradient is 1.8e-2 off, ours 9e-4). Double is held to the common tolerance.
+  static bool cancels(const std::string& key) { return key == "grad.encoder1.layer.conv3.conv.weight"; }
+
   /// A gradient that is zero in exact arithmetic (the bias of keys: softmax does not see it) holds nothing but
   /// rounding; it is measured against the largest gradient of the file instead of against itself.
   double scale_of(const std::string& key, const Tensor<double>& expected) {

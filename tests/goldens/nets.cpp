@@ -83,26 +83,63 @@ NnFormerOptions nnformer_options(const std::map<std::string, std::string>& about
   return o;
 }
 
+UnetrOptions unetr_options(const std::map<std::string, std::string>& about) {
+  const Json config = Json::parse(about.at("config"));
+  UnetrOptions o;
+  o.in_channels = config.at("in_channels");
+  o.out_channels = config.at("out_channels");
+  o.image = triple(config.at("img_size"));
+  o.feature_size = config.at("feature_size");
+  o.hidden = config.at("hidden_size");
+  o.mlp = config.at("mlp_dim");
+  o.heads = config.at("num_heads");
+  return o;
+}
+
+/// The loss of the reference and its gradients, after the outputs themselves.
+template <class T, class Module>
+void check_outputs(Comparer<T>& compare,
+                   const SafeTensors& expected,
+                   const std::vector<Var<T>>& outputs,
+                   const Module& module) {
+  Var<T> loss;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    compare.check(text("output.", i), last_axis_second(outputs[i].value()));
+    const Var<T> term = mean(outputs[i] * Var<T>(output_weight<T>(outputs[i].shape())));
+    loss = i == 0 ? term : loss + term;
+  }
+  compare.check("loss", loss.value());
+  backward(loss);
+  check_gradients(compare, expected, module);
+}
+
+/// Which network a folder holds; empty if it is none.
+std::string network_of(const std::string& folder) {
+  const auto about = SafeTensors(folder + "/expected.safetensors").metadata();
+  return about.count("network") ? about.at("network") : "";
+}
+bool is_built(const std::string& network) { return network == "nnFormer" || network == "UNETR"; }
+
 template <class T>
-std::vector<Comparison> run_nnformer(const std::string& folder, bool checkpointed, Sabotage sabotage = {}) {
+std::vector<Comparison> run_network(const std::string& folder, bool checkpointed, Sabotage sabotage = {}) {
   const SafeTensors weights(folder + "/weights.safetensors"), expected(folder + "/expected.safetensors");
+  const Var<T> input(second_axis_last(expected.tensor<T>("input")));
+  Comparer<T> compare(expected, folder, sabotage);
+  if (network_of(folder) == "UNETR") {
+    UnetrOptions options = unetr_options(expected.metadata());
+    options.checkpoint = checkpointed;
+    const Unetr<T> net(options);
+    load<T>(net, weights);
+    check_outputs<T>(compare, expected, {net(input)}, net);
+    return compare.results;
+  }
   NnFormerOptions options = nnformer_options(expected.metadata());
   options.checkpoint = checkpointed;
   const NnFormer<T> net(options);
   load<T>(net, weights);
-  const Var<T> input(second_axis_last(expected.tensor<T>("input")));
   const auto skips = net.encode(input);
-  const auto outputs = net.decode(skips, input.shape());
-  Comparer<T> compare(expected, folder, sabotage);
   for (std::size_t i = 0; i < skips.size(); ++i) compare.check(text("skip.", i), last_axis_second(skips[i].value()));
-  for (std::size_t i = 0; i < outputs.size(); ++i)
-    compare.check(text("output.", i), last_axis_second(outputs[i].value()));
-  Var<T> loss = mean(outputs[0] * Var<T>(output_weight<T>(outputs[0].shape())));
-  for (std::size_t i = 1; i < outputs.size(); ++i)
-    loss = loss + mean(outputs[i] * Var<T>(output_weight<T>(outputs[i].shape())));
-  compare.check("loss", loss.value());
-  backward(loss);
-  check_gradients(compare, expected, net);
+  check_outputs<T>(compare, expected, net.decode(skips, input.shape()), net);
   return compare.results;
 }
 
@@ -157,25 +194,21 @@ void report(const std::vector<Comparison>& results) {
   }
 }
 
-bool is_nnformer(const std::string& folder) {
-  const auto about = SafeTensors(folder + "/expected.safetensors").metadata();
-  return about.count("network") && about.at("network") == "nnFormer";
-}
-
 }  // namespace
 
-TEST_CASE("networks: nnFormer gives the reference's features, outputs and gradients; other kinds are named as skipped",
-          "[golden]") {
+TEST_CASE(
+    "networks: features, outputs and gradients are the reference's; kinds that are not built are named as skipped",
+    "[golden]") {
   M3I_NEEDS_GOLDENS();
   for (const auto& folder : folders_with("weights.safetensors")) {
     INFO(folder);
-    if (!is_nnformer(folder)) {
+    if (!is_built(network_of(folder))) {
       WARN("skipped: " << folder << " (this network is not built yet)");
       continue;
     }
-    report(run_nnformer<double>(folder, false));
-    report(run_nnformer<float>(folder, false));
-    report(run_nnformer<double>(folder, true));
+    report(run_network<double>(folder, false));
+    report(run_network<float>(folder, false));
+    report(run_network<double>(folder, true));
   }
 }
 
@@ -192,6 +225,6 @@ TEST_CASE("networks: CLIP gives the reference's features, logits and gradients",
 TEST_CASE("networks: a changed digit in a reference network is noticed", "[golden]") {
   M3I_NEEDS_GOLDENS();
   for (const auto& folder : folders_with("weights.safetensors"))
-    if (is_nnformer(folder))
-      for (const auto& r : run_nnformer<double>(folder, false, {true})) CHECK_FALSE(r.ok());
+    if (is_built(network_of(folder)))
+      for (const auto& r : run_network<double>(folder, false, {true})) CHECK_FALSE(r.ok());
 }

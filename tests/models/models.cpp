@@ -173,3 +173,46 @@ TEST_CASE("modules: parameters have the published names, can be copied, frozen a
   set_trainable(copy, false);
   CHECK_FALSE(copy(Var<float>(cast<float>(x.value())))[0].needs_grad());
 }
+
+TEST_CASE("unetr: shapes, checkpointing and options that make no network", "[models]") {
+  const UnetrOptions options{.in_channels = 2,
+                             .out_channels = 3,
+                             .image = {16, 32, 16},
+                             .feature_size = 2,
+                             .hidden = 8,
+                             .mlp = 16,
+                             .heads = 2,
+                             .layers = 4};
+  seed_initializer(3);
+  const Unetr<double> net(options);
+  const Var<double> x(testing::wave<double>({1, 16, 32, 16, 2}));
+  const auto maps = net.encode(x);
+  CHECK(maps[0].shape() == Shape{1, 1, 2, 1, 8});
+  const Var<double> y = net(x);
+  CHECK(y.shape() == Shape{1, 16, 32, 16, 3});
+  CHECK_THROWS_WITH(net(Var<double>(testing::wave<double>({1, 16, 16, 16, 2}))),
+                    Catch::Contains("fix its input size") && Catch::Contains("[1, 16, 16, 16, 2]"));
+
+  backward(mean(y * y));
+  UnetrOptions again = options;
+  again.checkpoint = true;
+  seed_initializer(3);
+  const Unetr<double> checkpointed(again);
+  backward(mean(square(checkpointed(x))));
+  const auto a = named_parameters<double>(net), b = named_parameters<double>(checkpointed);
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    INFO(a[i].first);
+    CHECK(testing::relative_difference(a[i].second.grad(), b[i].second.grad()) < 1e-12);
+  }
+
+  const auto refused = [&](auto change, const char* words) {
+    UnetrOptions o = options;
+    change(o);
+    CHECK_THROWS_WITH(Unetr<float>(o), Catch::Contains(words));
+  };
+  refused([](UnetrOptions& o) { o.image[1] = 40; }, "axis 1");
+  refused([](UnetrOptions& o) { o.heads = 3; }, "3 heads");
+  refused([](UnetrOptions& o) { o.layers = 6; }, "multiple of 4");
+  refused([](UnetrOptions& o) { o.feature_size = 0; }, "feature size");
+}

@@ -13,16 +13,21 @@ inline namespace M3I_ABI {
 /// Kernel, stride and padding of a layer, one number an axis.
 using Extent3 = std::array<Index, 3>;
 
-/// weight [out, kD, kH, kW, in], bias [out].
+/// weight [out, kD, kH, kW, in], bias [out] or none.
 template <class T>
 struct Conv3d {
   Var<T> weight, bias;
   Conv3dSpec spec;
 
-  Conv3d(Index in, Index out, Extent3 kernel, Extent3 stride = {1, 1, 1}, Extent3 padding = {0, 0, 0}) {
+  Conv3d(Index in,
+         Index out,
+         Extent3 kernel,
+         Extent3 stride = {1, 1, 1},
+         Extent3 padding = {0, 0, 0},
+         bool with_bias = true) {
     const Index fan_in = in * kernel[0] * kernel[1] * kernel[2];
     weight = fan_in_parameter<T>({out, kernel[0], kernel[1], kernel[2], in}, fan_in);
-    bias = fan_in_parameter<T>({out}, fan_in);
+    if (with_bias) bias = fan_in_parameter<T>({out}, fan_in);
     spec.stride = stride;
     spec.padding = padding;
   }
@@ -32,16 +37,17 @@ struct Conv3d {
   M3I_FIELDS(weight, bias)
 };
 
-/// Transposed convolution with stride = kernel: each voxel becomes a block. weight [in, kD, kH, kW, out], bias [out].
+/// Transposed convolution with stride = kernel: each voxel becomes a block. weight [in, kD, kH, kW, out], bias [out] or
+/// none.
 template <class T>
 struct ConvTranspose3d {
   Var<T> weight, bias;
   Conv3dSpec spec;
 
-  ConvTranspose3d(Index in, Index out, Extent3 kernel) {
+  ConvTranspose3d(Index in, Index out, Extent3 kernel, bool with_bias = true) {
     const Index fan_in = out * kernel[0] * kernel[1] * kernel[2];  // PyTorch counts the second axis of its weight
     weight = fan_in_parameter<T>({in, kernel[0], kernel[1], kernel[2], out}, fan_in);
-    bias = fan_in_parameter<T>({out}, fan_in);
+    if (with_bias) bias = fan_in_parameter<T>({out}, fan_in);
     spec.stride = kernel;
   }
 
