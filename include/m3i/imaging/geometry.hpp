@@ -59,9 +59,33 @@ inline std::string orientation(const Affine& affine) {
   return codes;
 }
 
-/// The affine of reoriented voxels; `size` is the extent before.
-inline Affine reorient(const Affine& affine, const OrientationMap& map, const Size3& size) {
-  Affine step;  // new index -> old index
+/// Three letters, one of each pair left/right, posterior/anterior, inferior/superior. Throws ConfigError otherwise.
+inline void check_orientation_codes(const std::string& codes) {
+  bool sound = codes.size() == 3;
+  for (const char* pair : {"LR", "PA", "IS"})
+    sound = sound && (codes.find(pair[0]) != std::string::npos) != (codes.find(pair[1]) != std::string::npos);
+  require<ConfigError>(
+      sound, "orientation: \"", codes,
+      "\" is no order of axes, expected three letters such as RAS, LPS or PIR: one each of L R, P A, I S");
+}
+
+/// The map that brings voxels to the order closest to the given one: index i grows towards the side codes[0], j towards
+/// codes[1], k towards codes[2].
+inline OrientationMap orientation_map(const Affine& affine, const std::string& codes) {
+  check_orientation_codes(codes);
+  const OrientationMap ras = ras_map(affine);
+  OrientationMap map;
+  for (std::size_t r = 0; r < 3; ++r) {
+    const std::size_t place = std::string("LRPAIS").find(codes[r]), world = place / 2;
+    map.axis[r] = ras.axis[world];
+    map.flip[r] = ras.flip[world] != (place % 2 == 0);
+  }
+  return map;
+}
+
+/// New voxel -> old voxel of a reordering; `size` is the extent before.
+inline Affine reorient_map(const OrientationMap& map, const Size3& size) {
+  Affine step;
   step.m = {};
   step(3, 3) = 1;
   for (int r = 0; r < 3; ++r) {
@@ -69,7 +93,12 @@ inline Affine reorient(const Affine& affine, const OrientationMap& map, const Si
     step(a, r) = map.flip[std::size_t(r)] ? -1 : 1;
     if (map.flip[std::size_t(r)]) step(a, 3) = double(size[std::size_t(a)] - 1);
   }
-  return affine * step;
+  return step;
+}
+
+/// The affine of reoriented voxels; `size` is the extent before.
+inline Affine reorient(const Affine& affine, const OrientationMap& map, const Size3& size) {
+  return affine * reorient_map(map, size);
 }
 
 /// Permutes and flips the first three axes; values are copied, never interpolated. voxels [I, J, K].
@@ -112,6 +141,12 @@ Volume<T> reorient(const Volume<T>& volume, const OrientationMap& map) {
 template <class T>
 Volume<T> to_ras(const Volume<T>& volume) {
   return reorient(volume, ras_map(volume.affine));
+}
+
+/// The volume in any order of axes: "LPS", "PIR", ...
+template <class T>
+Volume<T> orient(const Volume<T>& volume, const std::string& codes) {
+  return reorient(volume, orientation_map(volume.affine, codes));
 }
 
 /// What a comparison of two grids found.

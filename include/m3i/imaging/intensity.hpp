@@ -125,11 +125,40 @@ Tensor<T> window(const Tensor<T>& voxels, double center, double width) {
   return rescale(voxels, center - width / 2, center + width / 2, true);
 }
 
+/// Values clamped to [low, high]; NaN stays NaN.
+template <class T>
+Tensor<T> clip_intensities(const Tensor<T>& voxels, double low, double high) {
+  require<ConfigError>(low < high, "clip_intensities: from ", low, " to ", high, ", expected the lower one first");
+  Tensor<T> out(voxels.shape());
+  const T* from = voxels.span().data();
+  T* to = out.data();
+  for (Index i = 0; i < voxels.size(); ++i) to[i] = from[i] < T(low) ? T(low) : from[i] > T(high) ? T(high) : from[i];
+  return out;
+}
+
 /// (v - mean) / standard deviation.
 template <class T>
 Tensor<T> zscore(const Tensor<T>& voxels) {
   const IntensityStats s = intensity_stats(voxels);
   return rescale(voxels, s.mean, s.mean + s.deviation, false);
+}
+
+/// The same with the statistics of the voxels that are not 0; those that are stay 0. For images whose background was
+/// set to 0, such as brains without their skull.
+template <class T>
+Tensor<T> zscore_nonzero(const Tensor<T>& voxels) {
+  std::vector<T> values;
+  for (const T v : voxels.span())
+    if (v != 0) values.push_back(v);
+  Tensor<T> out = Tensor<T>::zeros(voxels.shape());
+  if (values.empty()) return out;
+  const IntensityStats s = intensity_stats(Tensor<T>::from(values, {Index(values.size())}));
+  if (!(s.deviation > 0)) return out;
+  const T* from = voxels.span().data();
+  T* to = out.data();
+  for (Index i = 0; i < voxels.size(); ++i)
+    if (from[i] != 0) to[i] = T((double(from[i]) - s.mean) / s.deviation);
+  return out;
 }
 
 }  // namespace M3I_ABI

@@ -1,14 +1,10 @@
 #pragma once
-/// The paper's preprocessing: RAS, 1 mm isotropic, intensities to [0, 1], padded to a cube, scaled to S^3; and the way
-/// back to the input's own grid.
+/// The paper's preprocessing as a transform chain: RAS, 1 mm isotropic, intensities to [0, 1], padded to a cube, scaled
+/// to S^3.
 
-#include <cstdint>
-#include <memory>
 #include <string>
 
-#include "m3i/imaging/geometry.hpp"
-#include "m3i/imaging/intensity.hpp"
-#include "m3i/imaging/resample.hpp"
+#include "m3i/imaging/chain.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -33,79 +29,32 @@ struct PreprocessOptions {
   double window_center = 40, window_width = 400;  ///< window, in the volume's units
 };
 
-/// What was done, as far as the way back needs it.
-struct Preprocessing {
-  Grid input, output;
-  std::shared_ptr<const NiftiHeader> header;  ///< of the input, for writing results
-
-  /// Labels [S, S, S] on the input's grid: for each input voxel the label at its centre, 0 outside the cube.
-  template <class L>
-  Volume<L> restore_labels(const Tensor<L>& labels) const {
-    check("restore_labels", labels.shape());
-    return with_header(resample_to_grid(Volume<L>{labels, output.affine, header}, input, Sampling::nearest));
-  }
-  /// Scores or probabilities [S, S, S, C] to labels on the input's grid: interpolated first, then the largest.
-  template <class T>
-  Volume<std::int32_t> restore_scores(const Tensor<T>& scores) const {
-    require(scores.rank() == 4, "restore_scores: needs [S, S, S, C], got ", scores.shape());
-    check("restore_scores", scores.shape().slice(0, 3));
-    return {labels_on_grid(scores, output.affine, input), input.affine, header};
-  }
-  /// Intensities [S, S, S] on the input's grid, linear.
-  template <class T>
-  Volume<T> restore_image(const Tensor<T>& voxels) const {
-    check("restore_image", voxels.shape());
-    return with_header(resample_to_grid(Volume<T>{voxels, output.affine, header}, input, Sampling::linear));
-  }
-
- private:
-  void check(const char* operation, const Shape& shape) const {
-    require(shape == shape_of(output.size), operation, ": got ", shape, ", the preprocessed volume was ",
-            shape_of(output.size));
-  }
-  template <class T>
-  Volume<T> with_header(Volume<T> volume) const {
-    volume.affine = input.affine;
-    volume.header = header;
-    return volume;
-  }
-};
-
-template <class T>
-struct Preprocessed {
-  Volume<T> volume;  ///< [S, S, S]
-  Preprocessing record;
-};
-
-template <class T>
-Tensor<T> normalise(const Tensor<T>& voxels, const PreprocessOptions& options) {
-  switch (options.normalisation) {
-    case Normalisation::minmax: return minmax(voxels);
-    case Normalisation::percentile: return percentile_clip(voxels, options.low_percent, options.high_percent);
-    case Normalisation::window: return window(voxels, options.window_center, options.window_width);
-    case Normalisation::zscore: return zscore(voxels);
+/// The chain of these options.
+inline TransformChain preprocessing_chain(const PreprocessOptions& o) {
+  TransformChain chain;
+  chain.steps.push_back(steps::Orient{"RAS"});
+  chain.steps.push_back(steps::Spacing{{o.spacing_mm, o.spacing_mm, o.spacing_mm}});
+  switch (o.normalisation) {
+    case Normalisation::minmax: chain.steps.push_back(steps::Minmax{}); break;
+    case Normalisation::percentile: chain.steps.push_back(steps::Percentile{o.low_percent, o.high_percent}); break;
+    case Normalisation::window: chain.steps.push_back(steps::Window{o.window_center, o.window_width}); break;
+    case Normalisation::zscore: chain.steps.push_back(steps::Zscore{}); break;
     case Normalisation::none: break;
   }
-  return voxels;
+  chain.steps.push_back(steps::FitCube{o.size});
+  return chain;
 }
 
 /// volume [I, J, K] -> [S, S, S]. Throws ShapeError where spacing and size would make a volume out of proportion.
 template <class T>
 Preprocessed<T> preprocess(const Volume<T>& volume, const PreprocessOptions& options = {}) {
-  const double mm = options.spacing_mm;
-  Volume<T> v = resample_to_spacing(to_ras(volume), {mm, mm, mm}, Sampling::linear);
-  v.voxels = normalise(v.voxels, options);
-  v = resample_to_cube(v, options.size, Sampling::linear);
-  return {v, {volume.grid(), v.grid(), volume.header}};
+  return apply(preprocessing_chain(options), volume);
 }
 
 /// The same for labels: nearest voxels, values kept.
 template <class L>
 Preprocessed<L> preprocess_labels(const Volume<L>& labels, const PreprocessOptions& options = {}) {
-  const double mm = options.spacing_mm;
-  Volume<L> v = resample_to_spacing(to_ras(labels), {mm, mm, mm}, Sampling::nearest);
-  v = resample_to_cube(v, options.size, Sampling::nearest);
-  return {v, {labels.grid(), v.grid(), labels.header}};
+  return apply_labels(preprocessing_chain(options), labels);
 }
 
 }  // namespace M3I_ABI
