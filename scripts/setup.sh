@@ -18,6 +18,7 @@ has_header nlohmann/json.hpp|nlohmann/json 3.9|nlohmann-json3-dev|json-devel|nlo
 has_header CLI/CLI.hpp|CLI11 2|libcli11-dev|cli11-devel|cli11
 has_header stb/stb_image_write.h|stb|libstb-dev|stb-devel|stb
 has_header zlib.h|zlib|zlib1g-dev|zlib-devel|zlib
+has_header curl/curl.h|libcurl|libcurl4-openssl-dev|libcurl-devel|curl
 has_catch2|Catch2, 2 or 3|catch2|catch-devel|catch2
 LIST
 }

@@ -30,7 +30,7 @@ FOLDERS = {
 NEEDS_JSON = {"io", "data", "train"}
 
 # Bodies that a declaring header includes when it needs them: gemm.hpp includes gemm_eigen.hpp unless it is precompiled.
-BODY = re.compile(r"_(eigen|host|cublas|cudnn)\.hpp$")
+BODY = re.compile(r"_(eigen|host|cublas|cudnn|curl)\.hpp$")
 
 
 def umbrella(folder):

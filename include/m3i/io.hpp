@@ -7,4 +7,5 @@
 #include "m3i/io/layout.hpp"
 #include "m3i/io/mapped_file.hpp"
 #include "m3i/io/safetensors.hpp"
+#include "m3i/io/sha256.hpp"
 #include "m3i/io/state.hpp"

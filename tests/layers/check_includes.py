@@ -38,6 +38,7 @@ ALLOWED = [
     (r"cuda_?\w*\.h|nv", r"core/\w+\.hpp|kernels/\w+\.hpp"),
     (r"nlohmann/", r"(io|data|train)/\w+\.hpp"),
     (r"stb", r"imaging/\w+\.hpp"),
+    (r"curl/", r"data/http_curl\.hpp"),
     (r"zlib\.h|zconf\.h", r"(core|imaging|text|io)/\w+\.hpp"),
     (r"filesystem$", r"(imaging|io|data|train)/\w+\.hpp"),
     (r"iostream$|ostream$|istream$", r"core/print\.hpp"),

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "m3i/core/atomic_file.hpp"
+#include "m3i/data/caption_origin.hpp"
 #include "m3i/data/json_fields.hpp"
 #include "m3i/data/subjects.hpp"
 #include "m3i/imaging/geometry.hpp"
@@ -34,6 +35,7 @@ struct Triplet {
   std::string describer;                   ///< who wrote the caption: "template", "file", the name of a model
   std::vector<std::string> wrong;          ///< facts that the describer made wrong on purpose
   double window_low = 0, window_high = 0;  ///< intensities shown as 0 and 1; equal when unknown
+  std::optional<CaptionOrigin> origin{};   ///< of a caption by a vision-language model
 
   /// The slice as one of `bins` positions of the plane (128 in the method).
   Index bin(Index bins = 128) const { return slice_bin(slice, slices, bins); }
@@ -66,6 +68,8 @@ inline Triplet triplet_of(const Json& json, const std::string& where) {
     t.window_high = window[1];
     require<FileError>(window[0] <= window[1], where, ": window ", window[0], " to ", window[1], " is upside down");
   }
+  fields.accept("origin");
+  if (fields.has("origin")) t.origin = caption_origin_of(json["origin"], where + ": \"origin\"");
   fields.finish();
   return t;
 }
@@ -77,6 +81,7 @@ inline Json json_of(const Triplet& t) {
   if (!t.describer.empty()) j["describer"] = t.describer;
   if (!t.wrong.empty()) j["wrong"] = t.wrong;
   if (t.window_low != t.window_high) j["window"] = {t.window_low, t.window_high};
+  if (t.origin) j["origin"] = json_of(*t.origin);
   return j;
 }
 
