@@ -2,6 +2,8 @@
 /// Training loop, logs, progress and reports. Needs nlohmann/json.
 
 #include "m3i/train/axis.hpp"
+#include "m3i/train/box_chart.hpp"
+#include "m3i/train/box_chart.hpp"
 #include "m3i/train/build.hpp"
 #include "m3i/train/classification.hpp"
 #include "m3i/train/cohort.hpp"

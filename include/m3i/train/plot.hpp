@@ -28,6 +28,7 @@ struct Series {
   std::string name{};
   std::vector<double> x{}, y{};
   std::vector<double> low{}, high{};
+  std::vector<std::string> tips{};  ///< scatter_chart: shown when the pointer rests on a point; none or one a point
 };
 
 /// A chart with two axes.
@@ -244,6 +245,8 @@ inline void check_chart(const Chart& chart, const char* what) {
     require(s.x.size() == s.y.size(), what, ": series \"", s.name, "\" has ", s.x.size(), " x and ", s.y.size(), " y");
     require(s.low.size() == s.high.size() && (s.low.empty() || s.low.size() == s.y.size()), what, ": series \"", s.name,
             "\" has a band of ", s.low.size(), " and ", s.high.size(), " values, expected ", s.y.size());
+    require(s.tips.empty() || s.tips.size() == s.y.size(), what, ": series \"", s.name, "\" has ", s.tips.size(),
+            " tips for ", s.y.size(), " points");
   }
 }
 
@@ -376,7 +379,8 @@ inline std::string scatter_chart(const Chart& chart) {
     const Series& s = chart.series[i];
     const std::string style = std::string("fill-opacity=\"0.75\" fill=\"") + plot_color(i) + "\"";
     for (std::size_t k = 0; k < s.x.size(); ++k)
-      if (!std::isnan(sx(s.x[k])) && !std::isnan(sy(s.y[k]))) svg.mark(sx(s.x[k]), sy(s.y[k]), i, 3.6, style, "");
+      if (!std::isnan(sx(s.x[k])) && !std::isnan(sy(s.y[k])))
+        svg.mark(sx(s.x[k]), sy(s.y[k]), i, 3.6, style, s.tips.empty() ? std::string() : s.tips[k]);
   }
   Frame::close(svg);
   return svg.finish();
