@@ -69,7 +69,7 @@ TEST_CASE("subjects: written and read back unchanged", "[fast]") {
   e.finding = "a liver lesion";
   e.finding_label = 9;
   e.structures = {"background", "x"};
-  list.entries = {e, {"p2", f / "images/p2.nii.gz", "", {}, "", "", "", 0, {}}};
+  list.entries = {e, {"p2", f / "images/p2.nii.gz", "", {}, "", "", "", 0, {}, {}, "", {}}};
   write_dataset_json(f / "dataset.json", list, "phantoms");
   const auto back = find_subjects(f / "");
   CHECK(pairs(back) == pairs(list));
@@ -129,4 +129,55 @@ TEST_CASE("subjects: bad folders and bad dataset.json are refused", "[fast]") {
   refuses(R"({"training":[],"test":{}})", "must be a list");
   f.write("dataset.json", R"({"training":[]})");
   CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("holds no image"));
+}
+
+TEST_CASE("subjects: MONAI data lists have validation, folds, classes as labels, and channels", "[fast]") {
+  TemporaryFolder f;
+  const auto path = f.write("lists/five.json", R"({"training":[{"image":"../a.nii","label":"../a_seg.nii","fold":0},
+    {"image":["b_0.nii","b_1.nii"],"label":1,"fold":3}],"validation":[{"image":"c.nii","label":["c_seg.nii"]}],
+    "testing":["d.nii","._d.nii"]})");
+  CHECK_THROWS_WITH(find_subjects(path),
+                    Catch::Contains("training[1]: has 2 channels") && Catch::Contains("data.channel, from 0 to 1"));
+  const auto refuses = [&](Index channel) { CHECK_THROWS_AS(find_subjects(path, {channel}), FileError); };
+  refuses(2), refuses(-1), refuses(1);  // the other images have one channel
+  const auto list = find_subjects(path, {0});
+  CHECK(pairs(list) == "a:a.nii+a_seg.nii b_0:b_0.nii+=1 c:c.nii+c_seg.nii d:d.nii+ ");
+  CHECK(list.entries[0].image == f / "a.nii");
+  CHECK(list.entries[1].channels == std::vector<std::string>{f / "lists/b_0.nii", f / "lists/b_1.nii"});
+  CHECK(list.entries[1].fold == 3);
+  CHECK(list.entries[2].part == "validation");
+  CHECK(list.entries[3].part == "test");
+  REQUIRE(list.left_out.size() == 1);
+  CHECK_THAT(list.left_out[0], Catch::Contains("._d.nii") && Catch::Contains("macOS"));
+}
+
+TEST_CASE("subjects: nnU-Net version 2, from its folders and from its list of cases", "[fast]") {
+  TemporaryFolder f;
+  for (const char* name : {"imagesTr/p1_0000.nii.gz", "imagesTr/p1_0001.nii.gz", "imagesTr/p2_0001.nii.gz",
+                           "imagesTr/odd.nii.gz", "imagesTr/._p1_0000.nii.gz", "imagesTr/p1_0002.nii.gz",
+                           "labelsTr/p1.nii.gz", "imagesTs/p3_0000.nii.gz", "imagesTs/p3_0001.nii.gz"})
+    f.write(name, "");
+  const std::string start = R"({"channel_names":{"0":"T1","1":"FLAIR"},"labels":{"background":0,"tumour":1},)";
+  f.write("dataset.json", start + R"("numTraining":3,"file_ending":".nii.gz"})");
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("2 channels (T1, FLAIR)"));
+  const auto list = find_subjects(f / "", {1});
+  CHECK(pairs(list) == "p1:p1_0001.nii.gz+p1.nii.gz p2:p2_0001.nii.gz+p2.nii.gz p3:p3_0001.nii.gz+ ");
+  CHECK(list.entries[1].channels[0] == f / "imagesTr/p2_0000.nii.gz");  // missing, and named all the same
+  CHECK(list.left_out.size() == 2);
+  REQUIRE(list.surprises.size() == 1);
+  CHECK_THAT(list.surprises[0], Catch::Contains("numTraining is 3, 2 are there"));
+
+  f.write("dataset.json", start + R"("file_ending":".nii.gz","dataset":{"x":{"images":["a.nii.gz","b.nii.gz"],
+    "label":"c.nii.gz"}}})");
+  CHECK(pairs(find_subjects(f / "", {0})) == "x:a.nii.gz+c.nii.gz ");
+  const auto refuses = [&](const std::string& json, const std::string& why) {
+    f.write("dataset.json", json);
+    CAPTURE(json);
+    CHECK_THROWS_WITH(find_subjects(f / "", {0}), Catch::Contains(why));
+    CHECK_THROWS_AS(find_subjects(f / "", {0}), FileError);
+  };
+  refuses(start + R"("file_ending":".png"})", "file_ending \".png\"");
+  refuses(R"({"channel_names":{"0":"CT"},"labels":{"background":0,"whole":[1,2]}})", "\"whole\" is a region");
+  refuses(R"({"channel_names":{"0":"CT"},"labels":{"background":0,"ignore":1}})", "\"ignore\"");
+  refuses(R"({"channel_names":{"0":"CT"},"dataset":{"x":{"label":"c.nii.gz"}}})", "\"images\" is missing");
 }
