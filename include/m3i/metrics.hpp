@@ -5,4 +5,7 @@
 #include "m3i/metrics/dice.hpp"
 #include "m3i/metrics/distance_transform.hpp"
 #include "m3i/metrics/embedding.hpp"
+#include "m3i/metrics/empty.hpp"
 #include "m3i/metrics/hausdorff.hpp"
+#include "m3i/metrics/mask_bits.hpp"
+#include "m3i/metrics/surface_distances.hpp"
