@@ -19,11 +19,15 @@ using T = float;
 /// What pretrain learned, without the metric and the temperature.
 struct Pretrained {
   MethodConfig config;
+  TransformChain chain;  ///< what happens to volumes
   NnFormer<T> network;
   Psat<T> psat;
 
-  Pretrained(const MethodConfig& c, Index tower_width)
-      : config(c), network(nnformer_options(c.network, 1)), psat(psat_options(c, tower_width)) {}
+  Pretrained(const ModelInfo& info, Index tower_width)
+      : config(info.config),
+        chain(preprocessing_chain(info)),
+        network(nnformer_options(config.network, 1)),
+        psat(psat_options(config, tower_width)) {}
   M3I_FIELDS(network, psat)
 };
 
@@ -36,7 +40,7 @@ Pretrained load_pretrained(const std::string& path, Index tower_width) {
                      ": was aligned with towers of width ",
                      width == file.info.notes.end() ? std::string("unknown") : excerpt(width->second),
                      ", these towers have ", tower_width, "; use the towers of the pretraining");
-  Pretrained model(file.info.config, tower_width);
+  Pretrained model(file.info, tower_width);
   load_module<T>(model, *file.weights, {.strict = true, .prefix = "", .ignore = {"metric", "log_scale"}, .rename = {}});
   return model;
 }
@@ -61,8 +65,7 @@ Embeddings embed(const Pretrained& model,
   Progress progress("embed", n);
   for (Index i = 0; i < n; ++i) {
     const Triplet& t = triplets[std::size_t(i)];
-    const Tensor<T> v =
-        read_preprocessed(detail::beside(path, t.volume), preprocess_options(model.config)).volume.voxels;
+    const Tensor<T> v = read_preprocessed(detail::beside(path, t.volume), model.chain).volume.voxels;
     const Var<T> x(v.reshape({1, v.shape()[0], v.shape()[1], v.shape()[2], 1}).to(device));
     const Var<T> deepest = model.network.encode(x).back();  // f_V(x)
     out.volume.slice(i, i + 1).copy_from(

@@ -47,7 +47,7 @@ void evaluate_segmentation(const Request& request, const ModelFile& file, const 
     const auto truth =
         LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
     const auto prediction =
-        segment(model, preprocess(read_nifti<float>(entry.image), preprocess_options(file.info.config)), device);
+        segment(model, apply(preprocessing_chain(file.info), read_nifti<float>(entry.image)), device);
     SegmentationCase one = score_case(scores, prediction.voxels, truth, spacing_mm(prediction.affine));
     one.subject = entry.subject, one.image = entry.image, one.labels = entry.labels;
     scores.cases.push_back(std::move(one));
@@ -64,7 +64,7 @@ void evaluate_classification(const Request& request, const ModelFile& file, cons
     const SubjectEntry& entry = cohort.entry(e);
     require<FileError>(*entry.class_label < file.info.classes(), entry.image, ": is of class ", *entry.class_label,
                        ", the model has ", file.info.classes(), " classes");
-    const auto volume = read_preprocessed(entry.image, preprocess_options(file.info.config)).volume.voxels;
+    const auto volume = read_preprocessed(entry.image, preprocessing_chain(file.info)).volume.voxels;
     cases.push_back({entry.subject, entry.image, *entry.class_label, class_probabilities(model, volume, device)});
     const ClassifiedCase& one = cases.back();
     table.add({fs::path(entry.image).filename().string(), file.info.names[std::size_t(one.label)],
@@ -88,7 +88,7 @@ void evaluate_model(const Request& request) {
       cohort_of(request, segmentation ? Task::segmentation : Task::classification, file.info.config, request.paths[1]);
   std::printf("evaluate: %s model, part \"%s\" of %s: %zu images\nevaluate: preprocessing: %s\n",
               file.info.kind.c_str(), request.part.c_str(), request.paths[1].c_str(), cohort.part(request.part).size(),
-              preprocessing_text(file.info.config).c_str());
+              preprocessing_text(file.info).c_str());
   if (segmentation) evaluate_segmentation(request, file, cohort, device);
   else evaluate_classification(request, file, cohort, device);
 }

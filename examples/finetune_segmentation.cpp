@@ -44,8 +44,9 @@ double validate(const SegmentationModel<T>& model,
   return mean_skipping_nan(dice);
 }
 
-/// The slice that shows most of the truth: plain, with the truth, with the prediction.
+/// The slice that shows most of the truth: plain, with the truth, with the prediction, and where these agree.
 void draw_overlay(const std::string& path,
+                  const std::vector<std::string>& names,
                   const Volume<float>& image,
                   const Tensor<std::uint8_t>& truth,
                   const Tensor<std::uint8_t>& prediction) {
@@ -55,8 +56,14 @@ void draw_overlay(const std::string& path,
   const auto window = percentiles(ras.voxels, {0.5, 99.5});
   const double high = window[1] > window[0] ? window[1] : window[0] + 1;
   const Plane plane = Plane::coronal;
-  const ViewOptions view{.low = window[0], .high = high, .size = 256};
-  write_png(path, compare_labels(ras, truth_ras, prediction_ras, plane, fullest_slice(truth_ras, plane), view));
+  const ViewOptions view{.low = window[0], .high = high, .size = 224};
+  const Index at = fullest_slice(truth_ras, plane);
+  const Image panels = compare_labels(ras, truth_ras, prediction_ras, plane, at, view);
+  std::vector<Image> parts{panels};
+  if (const auto key = structure_key(extract_slice(truth_ras, plane, at), names); !key.empty())
+    parts.push_back(color_key(key, panels.width));
+  parts.push_back(color_key(agreement_key(), panels.width));
+  write_png(path, montage(parts, 1, 0));
 }
 
 /// The test subjects, scored on their own grids. Pictures go to OUT/overlays.
@@ -72,13 +79,14 @@ SegmentationScores test(const SegmentationModel<T>& model,
     const SubjectEntry& entry = cohort.entry(e);
     const Volume<float> image = read_nifti<float>(entry.image);
     const auto prediction =
-        segment(model, preprocess(image, preprocess_options(config)), Device::parse(config.run.device)).voxels;
+        segment(model, apply(preprocessing_chain(config), image), Device::parse(config.run.device)).voxels;
     const auto truth =
         LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
     SegmentationCase one = score_case(scores, prediction, truth, spacing_mm(image.affine));
     one.subject = entry.subject, one.image = entry.image, one.labels = entry.labels;
     scores.cases.push_back(std::move(one));
-    draw_overlay(text(out, "/overlays/", detail::nifti_stem(entry.image), ".png"), image, truth, prediction);
+    draw_overlay(text(out, "/overlays/", detail::nifti_stem(entry.image), ".png"), scheme.names, image, truth,
+                 prediction);
     progress.update(Index(scores.cases.size()));
   }
   return scores;
@@ -126,7 +134,7 @@ int run(const Request& request, const MethodConfig& config) {
                                           "mean Dice of the validation subjects");
   if (request.resume) best.resume();
 
-  const SampleSource samples(cohort, preprocess_options(config), scheme);
+  const SampleSource samples(cohort, preprocessing_chain(config), scheme);
   TrainingBatches batches(samples, cohort, cohort.train, true, config, c.training, training.first_step() * plan.batch);
   const int code = training.loop([&](Index step, OrderedJson& record) {
     Stopwatch watch;

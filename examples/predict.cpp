@@ -73,8 +73,7 @@ void predict_labels(const Request& request, const ModelFile& file, Device device
   make_folder(fs::absolute(paths[0]).parent_path().string());
   Progress progress("predict", Index(images.size()));
   for (std::size_t i = 0; i < images.size(); ++i) {
-    const auto classes =
-        segment(model, preprocess(read_image(request, images[i]), preprocess_options(file.info.config)), device);
+    const auto classes = segment(model, apply(preprocessing_chain(file.info), read_image(request, images[i])), device);
     write_labels(paths[i], Volume<std::int32_t>{label_values(scheme, classes.voxels), classes.affine, classes.header});
     progress.update(Index(i) + 1);
   }
@@ -96,7 +95,7 @@ void predict_classes(const Request& request, const ModelFile& file, Device devic
   Table table({"image", "class"});
   for (const std::string& name : file.info.names) table.header.push_back("p(" + name + ")");
   for (const std::string& image : images) {
-    const auto volume = preprocess(read_image(request, image), preprocess_options(file.info.config)).volume.voxels;
+    const auto volume = apply(preprocessing_chain(file.info), read_image(request, image)).volume.voxels;
     const ClassifiedCase one{"", image, 0, class_probabilities(model, volume, device)};
     out["cases"].push_back({{"image", image},
                             {"class", one.predicted()},
@@ -121,7 +120,7 @@ int run(const Request& request) {
                        " is not there; this build sees ", cuda_device_count(), " GPUs");
   if (request.threads > 0) set_thread_count(request.threads);
   std::printf("predict: %s model, %lld classes\npredict: preprocessing: %s\n", file.info.kind.c_str(),
-              (long long)file.info.classes(), preprocessing_text(file.info.config).c_str());
+              (long long)file.info.classes(), preprocessing_text(file.info).c_str());
   if (file.info.kind == "segmentation") predict_labels(request, file, device);
   else predict_classes(request, file, device);
   return 0;

@@ -177,7 +177,7 @@ class Batches {
  private:
   Tensor<T> volume(const std::string& file) {
     return cache_.get(file, [&] {
-      const Tensor<T> v = read_preprocessed(file, preprocess_options(config_)).volume.voxels;
+      const Tensor<T> v = read_preprocessed(file, preprocessing_chain(config_)).volume.voxels;
       return v.reshape({v.shape()[0], v.shape()[1], v.shape()[2], 1});
     });
   }

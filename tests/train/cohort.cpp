@@ -93,7 +93,7 @@ TEST_CASE("samples: batches carry images, classes and entries, and are the same 
   MethodConfig config = small_config();
   const Cohort cohort = load_cohort(phantoms.folder, "", Task::segmentation, config);
   const LabelScheme scheme = make_label_scheme(cohort.list, cohort.part("all"));
-  const SampleSource samples(cohort, preprocess_options(config), scheme);
+  const SampleSource samples(cohort, preprocessing_chain(config), scheme);
   const auto entries = cohort.part("all");
   std::vector<VolumeBatch> seen;
   for (const Index workers : {1, 3}) {

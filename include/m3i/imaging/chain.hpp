@@ -29,7 +29,7 @@ struct ResamplingMove {
   bool antialias = false;
 };
 /// What a geometric step did to one volume, in numbers: what depended on its intensities or size is settled.
-using Move = std::variant<OrientationMap, PaddingMove, VoxelBox, ResamplingMove>;
+using Move = std::variant<OrientationMap, PaddingMove, CropBox, ResamplingMove>;
 
 /// What was done to a volume, as far as labels of the same volume and the way back need it.
 struct Preprocessing {
@@ -89,7 +89,7 @@ Volume<T> run_move(const Volume<T>& v, const PaddingMove& move, Sampling, bool l
   return pad(v, move.padding.before, move.padding.after, labels ? T(0) : T(move.value));
 }
 template <class T>
-Volume<T> run_move(const Volume<T>& v, const VoxelBox& box, Sampling, bool) {
+Volume<T> run_move(const Volume<T>& v, const CropBox& box, Sampling, bool) {
   return crop(v, box.begin, box.size);
 }
 template <class T>
@@ -100,7 +100,7 @@ Volume<T> run_move(const Volume<T>& v, const ResamplingMove& move, Sampling labe
 
 inline Affine map_of(const OrientationMap& map, const Size3& n) { return reorient_map(map, n); }
 inline Affine map_of(const PaddingMove& move, const Size3&) { return move.padding.map(); }
-inline Affine map_of(const VoxelBox& box, const Size3&) { return box.map(); }
+inline Affine map_of(const CropBox& box, const Size3&) { return box.map(); }
 inline Affine map_of(const ResamplingMove& move, const Size3&) { return move.axes.map(); }
 
 inline Size3 size_after(const OrientationMap& map, const Size3& n) {
@@ -111,7 +111,7 @@ inline Size3 size_after(const PaddingMove& move, const Size3& n) {
   for (std::size_t a = 0; a < 3; ++a) m[a] = n[a] + move.padding.before[a] + move.padding.after[a];
   return m;
 }
-inline Size3 size_after(const VoxelBox& box, const Size3&) { return box.size; }
+inline Size3 size_after(const CropBox& box, const Size3&) { return box.size; }
 inline Size3 size_after(const ResamplingMove& move, const Size3&) { return move.axes.size; }
 
 /// What a step moves, where the grid alone decides that.

@@ -46,12 +46,12 @@ struct Padding {
 };
 
 /// Some of the voxels of a grid: `size` of them from `begin` on.
-struct VoxelBox {
+struct CropBox {
   Size3 begin{0, 0, 0}, size{0, 0, 0};
 
   /// New voxel -> old voxel.
   Affine map() const { return detail::shift_map(begin); }
-  friend bool operator==(const VoxelBox&, const VoxelBox&) = default;
+  friend bool operator==(const CropBox&, const CropBox&) = default;
 };
 
 /// More voxels around the volume, of one value.
@@ -107,18 +107,18 @@ Volume<T> pad_to_cube(const Volume<T>& volume, T value = T(0)) {
 /// The smallest box that holds all voxels above the threshold, `margin_mm` wider on each side as far as the volume
 /// goes. All of the volume if no voxel is above it: an empty crop would be of no use to anyone.
 template <class T>
-VoxelBox foreground_box(const Volume<T>& volume, double threshold, double margin_mm = 0) {
+CropBox foreground_box(const Volume<T>& volume, double threshold, double margin_mm = 0) {
   detail::require_volume("foreground_box", volume.voxels);
   require(margin_mm >= 0, "foreground_box: margin ", margin_mm, " mm, expected 0 or more");
   const Size3 n = size3(volume.shape());
   const T* in = volume.voxels.data();
-  struct Range {
+  struct Extremes {
     Size3 low, high;
   };
-  const Range nothing{n, {-1, -1, -1}};
-  std::vector<Range> planes(static_cast<std::size_t>(n[0]), nothing);  // one a plane, so that threads share nothing
+  const Extremes nothing{n, {-1, -1, -1}};
+  std::vector<Extremes> planes(static_cast<std::size_t>(n[0]), nothing);  // one a plane, so that threads share nothing
   parallel_for(n[0], [&](Index i) {
-    Range& r = planes[std::size_t(i)];
+    Extremes& r = planes[std::size_t(i)];
     for (Index j = 0; j < n[1]; ++j) {
       const T* row = in + (i * n[1] + j) * n[2];
       Index first = 0, last = n[2] - 1;
@@ -129,14 +129,14 @@ VoxelBox foreground_box(const Volume<T>& volume, double threshold, double margin
       r.high = {i, std::max(r.high[1], j), std::max(r.high[2], last)};
     }
   });
-  Range all = nothing;
-  for (const Range& r : planes)
+  Extremes all = nothing;
+  for (const Extremes& r : planes)
     for (std::size_t a = 0; a < 3; ++a) {
       all.low[a] = std::min(all.low[a], r.low[a]);
       all.high[a] = std::max(all.high[a], r.high[a]);
     }
   if (all.high[0] < 0) return {{0, 0, 0}, n};
-  VoxelBox box;
+  CropBox box;
   const Point3 spacing = spacing_mm(volume.affine);
   for (std::size_t a = 0; a < 3; ++a) {
     const Index margin = Index(std::min(std::ceil(margin_mm / spacing[a] - 1e-6), double(n[a])));

@@ -56,12 +56,43 @@ inline auto enum_names(LongCaptions) { return std::array{"error", "truncate", "m
 enum class Plane { coronal, sagittal, axial };
 inline auto enum_names(Plane) { return std::array{"coronal", "sagittal", "axial"}; }
 
+enum class Fit { cube, patch };
+inline auto enum_names(Fit) { return std::array{"cube", "patch"}; }
+
+/// The ct_ values are the windows of imaging/ct_windows.hpp, in its order.
+enum class Intensity {
+  minmax,
+  percentile,
+  window,
+  zscore,
+  zscore_nonzero,
+  ct_soft_tissue,
+  ct_lung,
+  ct_mediastinum,
+  ct_liver,
+  ct_brain,
+  ct_stroke,
+  ct_bone,
+  ct_temporal_bone,
+  ct_spine
+};
+inline auto enum_names(Intensity) {
+  return std::array{"minmax",         "percentile", "window",           "zscore",   "zscore_nonzero",
+                    "ct_soft_tissue", "ct_lung",    "ct_mediastinum",   "ct_liver", "ct_brain",
+                    "ct_stroke",      "ct_bone",    "ct_temporal_bone", "ct_spine"};
+}
+
 }  // namespace choice
 
 /// How a NIfTI file becomes the network's input, how slices are drawn, how subjects are split.
 struct DataConfig {
   double spacing_mm = 1;
+  bool antialias = false;
+  choice::Fit fit = choice::Fit::cube;
+  bool crop_foreground = false;
+  choice::Intensity intensity = choice::Intensity::minmax;
   double low_percentile = 0, high_percentile = 100;
+  double window_center = 40, window_width = 400;
   std::vector<choice::Plane> planes{choice::Plane::coronal, choice::Plane::sagittal, choice::Plane::axial};
   Index slices_per_volume = 1;
   double min_foreground = 0.1;
@@ -71,10 +102,20 @@ struct DataConfig {
   template <class Self, class Field>
   static void fields(Self& self, Field&& field) {
     field("spacing_mm", self.spacing_mm, "isotropic voxel size before padding, mm (4.2)", above(0));
+    field("antialias", self.antialias, "blur before resampling to larger voxels (ours: no)");
+    field("fit", self.fit,
+          "cube: padded and scaled to image_size^3 (4.2); patch: own voxels, crops of image_size^3 (ours)");
+    field("crop_foreground", self.crop_foreground,
+          "crop to the voxels above 0 once intensities are mapped, before zscore (ours: no)");
+    field(
+        "intensity", self.intensity,
+        "how intensities are mapped: minmax to [0, 1] (4.2), or percentiles, window, zscore, a named CT window (ours)");
     field("low_percentile", self.low_percentile,
           "intensity percentile that becomes 0 (4.2 says [0, 1]; ours: the minimum)", from_below(0, 100));
     field("high_percentile", self.high_percentile, "intensity percentile that becomes 1 (ours: the maximum)",
           above_upto(0, 100));
+    field("window_center", self.window_center, "middle of intensity window, in the volume's units (ours)");
+    field("window_width", self.window_width, "width of intensity window (ours)", above(0));
     field("planes", self.planes, "planes that slices are drawn from (3.1)");
     field("slices_per_volume", self.slices_per_volume, "slices drawn from each volume (3.1; table 6f: 1, 3, 5)",
           at_least(1));
@@ -86,6 +127,8 @@ struct DataConfig {
   void check(const ConfigCheck& check) const {
     check(low_percentile < high_percentile, "low_percentile", "is ", low_percentile,
           ", expected less than high_percentile ", high_percentile);
+    check(intensity != choice::Intensity::percentile || low_percentile > 0 || high_percentile < 100, "intensity",
+          "is percentile, but low_percentile is 0 and high_percentile 100; 0.5 and 99.5 are usual");
     check(!planes.empty(), "planes", "is empty, expected at least one plane");
     check(split[0] > 0, "split", "gives no subject to training; its first number must be above 0");
   }

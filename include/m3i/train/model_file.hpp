@@ -2,17 +2,21 @@
 /// model.safetensors: the parameters of a network, and in the metadata what it is and what it needs.
 ///
 /// Metadata: m3i.kind (pretrained, segmentation, classification), m3i.config (the whole configuration as JSON),
-/// m3i.preprocessing (in words), m3i.names (structures, or classes), m3i.label_values (what each structure is called in
-/// label files), and any number of notes m3i.note.NAME.
+/// m3i.chain (the transform chain of its volumes as JSON), m3i.preprocessing (the same in words), m3i.names
+/// (structures, or classes), m3i.label_values (what each structure is called in label files), and any number of notes
+/// m3i.note.NAME.
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "m3i/data/chain_json.hpp"
 #include "m3i/io/json.hpp"
 #include "m3i/io/safetensors.hpp"
 #include "m3i/train/method_config.hpp"
+#include "m3i/train/preprocessing.hpp"
 #include "m3i/train/weights.hpp"
 
 namespace m3i {
@@ -25,6 +29,7 @@ struct ModelInfo {
   std::vector<std::string> names;    ///< segmentation: structures, entry 0 the background; classification: classes
   std::vector<std::int32_t> values;  ///< segmentation: the value of each structure in label files, rising from 0
   std::map<std::string, std::string> notes;
+  std::optional<TransformChain> chain = std::nullopt;  ///< of its volumes; none: the one that the configuration makes
 
   Index classes() const { return Index(names.size()); }
 };
@@ -37,14 +42,14 @@ struct ModelFile {
   const std::string& path() const { return weights->path(); }
 };
 
-/// What happens to a volume before the network sees it, for people.
-inline std::string preprocessing_text(const MethodConfig& c) {
-  const bool whole = c.data.low_percentile <= 0 && c.data.high_percentile >= 100;
-  const std::string range = whole ? std::string("minimum to maximum")
-                                  : text("percentiles ", c.data.low_percentile, " to ", c.data.high_percentile);
-  return text("RAS order, ", c.data.spacing_mm, " mm isotropic, intensities from ", range,
-              " to [0, 1], padded to a cube, scaled to ", c.network.image_size, "^3");
+/// The chain that brings volumes to the network: the one that the file stores, whatever later versions make of its
+/// configuration.
+inline TransformChain preprocessing_chain(const ModelInfo& info) {
+  return info.chain ? *info.chain : preprocessing_chain(info.config);
 }
+/// The same for people.
+inline std::string preprocessing_text(const ModelInfo& info) { return preprocessing_chain(info).text(); }
+inline std::string preprocessing_text(const MethodConfig& config) { return preprocessing_chain(config).text(); }
 
 namespace detail {
 
@@ -54,7 +59,8 @@ inline std::map<std::string, std::string> model_metadata(const ModelInfo& info, 
   std::map<std::string, std::string> out{{"format", "pt"},
                                          {"m3i.kind", info.kind},
                                          {"m3i.config", config_text(info.config)},
-                                         {"m3i.preprocessing", preprocessing_text(info.config)}};
+                                         {"m3i.chain", chain_json(preprocessing_chain(info))},
+                                         {"m3i.preprocessing", preprocessing_text(info)}};
   if (!info.names.empty()) out["m3i.names"] = json_text(info.names, path);
   if (!info.values.empty()) out["m3i.label_values"] = json_text(info.values, path);
   for (const auto& [key, words] : info.notes) out[note_prefix + key] = words;
@@ -108,6 +114,8 @@ inline ModelFile read_model(const std::string& path) {
                      "; expected the model.safetensors of pretrain, finetune_segmentation or finetune_classification");
   model.info.kind = kind->second;
   read_config(model.info.config, parse_config(config->second, path + ": m3i.config"), path + ": m3i.config");
+  if (const auto chain = metadata.find("m3i.chain"); chain != metadata.end())
+    model.info.chain = parse_chain(chain->second, path + ": m3i.chain");
   model.info.names = detail::metadata_list<std::string>(*model.weights, "m3i.names");
   model.info.values = detail::metadata_list<std::int32_t>(*model.weights, "m3i.label_values");
   for (const auto& [key, words] : metadata)
@@ -132,7 +140,8 @@ inline std::vector<std::string> compare_model(const ModelFile& model, const Meth
     if (line.rfind("network.", 0) == 0 && line.rfind("network.drop_path", 0) != 0 &&
         line.rfind("network.checkpointing", 0) != 0)
       network += "\n  " + line;
-    for (const char* key : {"data.spacing_mm", "data.low_percentile", "data.high_percentile"})
+    for (const char* key : {"data.spacing_mm", "data.antialias", "data.fit", "data.crop_foreground", "data.intensity",
+                            "data.low_percentile", "data.high_percentile", "data.window_"})
       if (line.rfind(key, 0) == 0) preprocessing.push_back(line);
   }
   require<ConfigError>(network.empty(), model.path(),

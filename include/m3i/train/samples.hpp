@@ -1,6 +1,9 @@
 #pragma once
 /// Volumes with their targets as the network takes them, and batches of them from the loader's threads.
 
+#include <map>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,29 +21,58 @@ inline namespace M3I_ABI {
 class SampleSource {
  public:
   /// `scheme` is needed for classes() only.
-  SampleSource(const Cohort& cohort, const PreprocessOptions& options, LabelScheme scheme = {})
-      : cohort_(cohort), options_(options), scheme_(std::move(scheme)) {}
+  SampleSource(const Cohort& cohort, TransformChain chain, LabelScheme scheme = {})
+      : cohort_(cohort), chain_(std::move(chain)), scheme_(std::move(scheme)) {}
 
-  /// Intensities [S, S, S].
+  /// Intensities as the chain leaves them: [S, S, S] with data.fit = cube.
   Tensor<float> image(Index entry) const {
     const std::string& path = cohort_.entry(entry).image;
-    return images_.get(path, [&] { return read_preprocessed(path, options_).volume.voxels; });
+    return images_.get(path, [&] {
+      const Preprocessed<float> done = read_preprocessed(path, chain_);
+      remember(path, done.record);
+      return done.volume.voxels;
+    });
   }
-  /// Classes of the network [S, S, S].
+  /// Classes of the network, on the image's voxels.
   Tensor<std::uint8_t> classes(Index entry) const {
     const SubjectEntry& e = cohort_.entry(entry);
     return labels_.get(e.labels, [&] {
-      const auto labels = preprocess_labels(read_labels<std::int32_t>(e.labels), options_);
-      return LabelTable(scheme_, cohort_.structures(entry)).classes(labels.volume.voxels, e.labels);
+      const auto labels = read_labels<std::int32_t>(e.labels);
+      const auto moved = needs_image(chain_) ? apply_labels(record_for(e, labels.grid()), labels)  //
+                                             : apply_labels(chain_, labels);
+      return LabelTable(scheme_, cohort_.structures(entry)).classes(moved.volume.voxels, e.labels);
     });
   }
 
  private:
+  void remember(const std::string& path, const Preprocessing& record) const {
+    if (!needs_image(chain_)) return;
+    const std::scoped_lock lock(mutex_);
+    records_.emplace(path, record);
+  }
+  /// Where the voxels of an entry's image went, for labels on its grid.
+  Preprocessing record_for(const SubjectEntry& e, const Grid& labels) const {
+    const auto find = [&]() -> std::optional<Preprocessing> {
+      const std::scoped_lock lock(mutex_);
+      const auto at = records_.find(e.image);
+      return at == records_.end() ? std::nullopt : std::optional(at->second);
+    };
+    std::optional<Preprocessing> record = find();
+    if (!record) {
+      record = read_preprocessed(e.image, chain_).record;
+      remember(e.image, *record);
+    }
+    check_same_grid(e.image, record->input, e.labels, labels);
+    return *record;
+  }
+
   const Cohort& cohort_;
-  PreprocessOptions options_;
+  TransformChain chain_;
   LabelScheme scheme_;
   mutable TensorCache<float> images_{std::size_t(3) << 30};
   mutable TensorCache<std::uint8_t> labels_{std::size_t(1) << 30};
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, Preprocessing> records_;  ///< by image, for chains that depend on it
 };
 
 /// images [n, S, S, S, 1]; labels [n, S, S, S] if asked for; the entry of each.

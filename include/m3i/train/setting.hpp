@@ -35,6 +35,7 @@
 
 #include "m3i/core/error.hpp"
 #include "m3i/core/shape.hpp"
+#include "m3i/core/words.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -98,37 +99,6 @@ std::string enum_name(E value) {
 }
 
 namespace detail {
-
-/// Number of single-character edits (insert, delete, replace, swap of neighbours) between two words.
-inline Index edit_distance(std::string_view a, std::string_view b) {
-  const std::size_t n = a.size(), m = b.size();
-  std::vector<std::vector<Index>> d(n + 1, std::vector<Index>(m + 1));
-  for (std::size_t i = 0; i <= n; ++i) d[i][0] = static_cast<Index>(i);
-  for (std::size_t j = 0; j <= m; ++j) d[0][j] = static_cast<Index>(j);
-  for (std::size_t i = 1; i <= n; ++i)
-    for (std::size_t j = 1; j <= m; ++j) {
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-    }
-  return d[n][m];
-}
-
-/// The candidate nearest to a mistyped word, or "" if none is near (more than a third of the letters differ).
-inline std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates) {
-  std::string best;
-  if (word.size() > 100) return best;
-  Index least = std::max<Index>(1, static_cast<Index>(word.size()) / 3) + 1;
-  for (const auto& candidate : candidates)
-    if (const Index d = edit_distance(word, candidate); d < least) least = d, best = candidate;
-  return best;
-}
-
-inline std::string join_words(const std::vector<std::string>& words, std::string_view separator = ", ") {
-  std::string out;
-  for (const auto& word : words) out += (out.empty() ? "" : std::string(separator)) + word;
-  return out;
-}
 
 /// `"abc" (text)`, `2.5 (number)`, ...: what a message shows of a wrong value.
 inline std::string found_text(const OrderedJson& json) {

@@ -8,23 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "m3i/imaging/chain.hpp"
 #include "m3i/imaging/nifti.hpp"
-#include "m3i/imaging/preprocess.hpp"
-#include "m3i/train/method_config.hpp"
+#include "m3i/train/preprocessing.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
-
-inline PreprocessOptions preprocess_options(const MethodConfig& c) {
-  PreprocessOptions o;
-  o.size = c.network.image_size;
-  o.spacing_mm = c.data.spacing_mm;
-  o.normalisation =
-      c.data.low_percentile > 0 || c.data.high_percentile < 100 ? Normalisation::percentile : Normalisation::minmax;
-  o.low_percent = c.data.low_percentile;
-  o.high_percent = c.data.high_percentile;
-  return o;
-}
 
 /// Tensors by key, the least recently used ones dropped over the budget. Any thread may ask.
 template <class T>
@@ -64,11 +53,11 @@ class TensorCache {
   std::map<std::string, std::pair<Tensor<T>, std::list<std::string>::iterator>> entries_;
 };
 
-/// Reads a volume, checks its intensities and preprocesses it.
-inline Preprocessed<float> read_preprocessed(const std::string& path, const PreprocessOptions& options) {
+/// Reads a volume, checks its intensities and applies the chain.
+inline Preprocessed<float> read_preprocessed(const std::string& path, const TransformChain& chain) {
   const Volume<float> volume = read_nifti<float>(path);
   check_intensities(volume, path);
-  return preprocess(volume, options);
+  return apply(chain, volume);
 }
 
 /// Stacks tensors of one shape: N of [...] -> [N, ...].
