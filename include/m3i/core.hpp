@@ -12,3 +12,4 @@
 #include "m3i/core/random.hpp"
 #include "m3i/core/shape.hpp"
 #include "m3i/core/tensor.hpp"
+#include "m3i/core/words.hpp"

@@ -3,7 +3,6 @@
 
 #include "m3i/train/axis.hpp"
 #include "m3i/train/box_chart.hpp"
-#include "m3i/train/box_chart.hpp"
 #include "m3i/train/build.hpp"
 #include "m3i/train/classification.hpp"
 #include "m3i/train/cohort.hpp"
@@ -23,6 +22,7 @@
 #include "m3i/train/optimizer_config.hpp"
 #include "m3i/train/pictures.hpp"
 #include "m3i/train/plot.hpp"
+#include "m3i/train/preprocessing.hpp"
 #include "m3i/train/program.hpp"
 #include "m3i/train/progress.hpp"
 #include "m3i/train/reconstruction.hpp"
