@@ -2,6 +2,8 @@
 
 #include "catch.hpp"
 #include "folder.hpp"
+#include "m3i/data/check_json.hpp"
+#include "m3i/data/surprises.hpp"
 
 using namespace m3i;
 
@@ -82,4 +84,44 @@ TEST_CASE("check: two images of one subject may be equal", "[fast]") {
   add(list, "a", f.volume("a1.nii"));
   add(list, "a", f.volume("a2.nii"));
   CHECK(check_dataset(list).sound());
+}
+
+TEST_CASE("check: facts and surprises are told", "[fast]") {
+  TemporaryFolder f;
+  auto list = list_of(f);
+  list.structures = {"background", "x", "never"};
+  for (int i = 0; i < 6; ++i) {
+    Volume<float> v{Tensor<float>({4, 5, 6}), {}, nullptr};
+    for (Index k = 0; k < 120; ++k) v.voxels.data()[k] = float(k % 7) * (i == 5 ? 1000.f : 1.f) + float(i);
+    if (i == 3) v.affine = Affine::scaling({1, 1, 5});
+    if (i == 2) v.affine = Affine::scaling({-1, -1, 1});
+    add(list, text("s", i / 2), f.volume(text("i", i, ".nii"), v));
+  }
+  list.entries[0].labels = f.labels("l0.nii");
+  list.entries[1].labels = f.labels("l1.nii");
+  list.entries[4].labels = f.labels("l4.nii", 0);
+  list.entries[0].class_label = 0;
+  list.surprises = {"numTraining is wrong"};
+  const auto report = check_dataset(list);
+  CHECK(report.text().empty());
+  CHECK(report.cases[0].size == Size3{4, 5, 6});
+  CHECK(report.cases[0].labels == std::vector<std::pair<Index, Index>>{{0, 119}, {1, 1}});
+  CHECK(report.cases[0].foreground == 0);
+  CHECK(report.cases[2].orientation == "LPS");
+  std::string all;
+  const auto surprises = dataset_surprises(list, report);
+  for (const auto& line : surprises) all += line + "\n";
+  for (const char* part : {"numTraining is wrong", "LPS 1 image, i2.nii; RAS 5 images, as i0.nii, i1.nii, i3.nii, ...",
+                           "i3.nii: have voxels more than 3 times", "i5.nii: mean foreground intensity",
+                           "i3.nii: voxel size", "1 image, i4.nii: have labels that are all background",
+                           "label 2 (never) occurs in no", "2 images, as i0.nii, i1.nii: have the same labels",
+                           "3 of 3 subjects have more than one image", "class 0 has 1 subject(s)"}) {
+    CAPTURE(part, all);
+    CHECK(all.find(part) != std::string::npos);
+  }
+  const Json json = dataset_report_json(list, report, surprises);
+  CHECK(json["usable"] == 6);
+  CHECK(json["subjects"] == 3);
+  CHECK(json["cases"][3]["spacing_mm"][2] == 5);
+  CHECK(json["cases"][0]["label_voxels"]["1"] == 1);
 }

@@ -11,6 +11,7 @@ TEST_CASE("programs: --help leaves with 0 and names every argument and an exampl
       {"pretrain", {"triplets", "out", "--towers", "--resume", "--config", "--set", "--show-config"}},
       {"finetune_segmentation", {"data", "out", "--pretrained", "--split", "--resume"}},
       {"finetune_classification", {"data", "out", "--pretrained", "--split", "--resume"}},
+      {"check_dataset", {"data", "--report", "--labels", "--classes", "--channel", "--first-frame", "--cases"}},
       {"predict", {"model"}},
       {"evaluate", {"--help"}},
       {"embed", {"model", "triplets", "out", "--towers"}},
@@ -25,7 +26,7 @@ TEST_CASE("programs: --help leaves with 0 and names every argument and an exampl
 
 TEST_CASE("programs: a missing or unknown argument is refused with a hint to --help", "[examples]") {
   for (const char* name : {"make_phantoms", "make_triplets", "fit_clip", "pretrain", "finetune_segmentation",
-                           "finetune_classification", "predict", "evaluate", "embed", "demo_report"}) {
+                           "finetune_classification", "predict", "evaluate", "embed", "demo_report", "check_dataset"}) {
     refuses(name, {}, {"--help"});
     refuses(name, {"--no-such-option"}, {"--help"});
   }

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "m3i/core/parallel.hpp"
+#include "m3i/data/case_facts.hpp"
 #include "m3i/data/subjects.hpp"
 
 namespace m3i {
@@ -25,6 +27,7 @@ struct DatasetReport {
   };
   Index checked = 0;
   std::vector<Problem> problems;
+  std::vector<CaseFacts> cases;  ///< one an entry, in the order of the list
 
   bool sound() const { return problems.empty(); }
   /// One line for each problem; at most `longest` of them.
@@ -38,11 +41,16 @@ struct DatasetReport {
 
 namespace detail {
 
-/// All that one entry has wrong with it; `hash` receives a number of the image's voxels.
+template <class T>
+std::uint64_t voxels_hash(const Tensor<T>& voxels) {
+  return text_hash({reinterpret_cast<const char*>(voxels.data()), voxels.bytes()});
+}
+
+/// All that one entry has wrong with it, and what it is like.
 inline std::vector<DatasetReport::Problem> check_entry(const SubjectEntry& entry,
                                                        const SubjectList& list,
                                                        const DatasetCheck& options,
-                                                       std::uint64_t& hash) {
+                                                       CaseFacts& facts) {
   std::vector<DatasetReport::Problem> problems;
   const auto attempt = [&](const std::string& file, const auto& work) {
     try {
@@ -51,22 +59,28 @@ inline std::vector<DatasetReport::Problem> check_entry(const SubjectEntry& entry
       problems.push_back({file, error.what()});
     }
   };
-  Grid grid;
-  bool have_grid = false;
+  std::optional<Volume<float>> image;
   attempt(entry.image, [&] {
-    const Volume<float> image = read_nifti<float>(entry.image, {options.first_frame});
-    grid = image.grid();
-    have_grid = true;
-    check_intensities(image, entry.image);
-    hash = text_hash({reinterpret_cast<const char*>(image.voxels.data()), image.voxels.bytes()});
+    image = read_nifti<float>(entry.image, {options.first_frame});
+    add_image_facts(facts, *image);
+    facts.image_hash = voxels_hash(image->voxels);
+    check_intensities(*image, entry.image);
   });
+  for (const std::string& channel : entry.channels)
+    if (channel != entry.image)
+      attempt(channel, [&] {
+        const Grid grid = grid_of(read_nifti_header(channel), channel);
+        if (image) check_same_grid(entry.image, image->grid(), channel, grid);
+      });
   if (!entry.labels.empty()) {
     attempt(entry.labels, [&] {
       const auto labels = read_labels<std::int32_t>(entry.labels, {options.first_frame});
-      if (have_grid) check_same_grid(entry.image, grid, entry.labels, labels.grid());
+      const bool same = image && same_grid(image->grid(), labels.grid()).same;
+      add_label_facts(facts, labels.voxels, same ? &*image : nullptr);
+      facts.labels_hash = voxels_hash(labels.voxels);
+      if (image) check_same_grid(entry.image, image->grid(), entry.labels, labels.grid());
       const auto& names = entry.structures.empty() ? list.structures : entry.structures;
-      const auto values = labels.voxels.span();
-      const Index most = *std::max_element(values.begin(), values.end());
+      const Index most = facts.labels.back().first;
       require<FileError>(names.empty() || most < Index(names.size()), entry.labels, ": holds label ", most,
                          ", but only 0 to ", names.size() - 1, " have names; extend the names or repair the labels");
     });
@@ -94,9 +108,10 @@ inline DatasetReport check_dataset(const SubjectList& list, const DatasetCheck& 
   if (list.entries.empty())
     report.problems.push_back({list.folder, list.folder + ": the data set is empty; expected NIfTI volumes"});
   std::vector<std::vector<DatasetReport::Problem>> found(list.entries.size());
-  std::vector<std::uint64_t> hashes(list.entries.size());
+  report.cases.resize(list.entries.size());
   parallel_for(report.checked, [&](Index i) {
-    found[std::size_t(i)] = detail::check_entry(list.entries[std::size_t(i)], list, options, hashes[std::size_t(i)]);
+    found[std::size_t(i)] =
+        detail::check_entry(list.entries[std::size_t(i)], list, options, report.cases[std::size_t(i)]);
   });
   std::map<std::string, std::size_t> paths;
   std::map<std::uint64_t, std::size_t> contents;
@@ -107,8 +122,8 @@ inline DatasetReport check_dataset(const SubjectList& list, const DatasetCheck& 
       report.problems.push_back({entry.image, entry.image + ": is listed twice"});
       continue;
     }
-    if (hashes[i] == 0) continue;
-    const auto [first, is_new] = contents.emplace(hashes[i], i);
+    if (!report.cases[i].image_read) continue;
+    const auto [first, is_new] = contents.emplace(report.cases[i].image_hash, i);
     const SubjectEntry& other = list.entries[first->second];
     if (!is_new && other.subject != entry.subject)
       report.problems.push_back({entry.image, text(entry.image, ": has the same voxels as ", other.image,
@@ -117,11 +132,12 @@ inline DatasetReport check_dataset(const SubjectList& list, const DatasetCheck& 
   return report;
 }
 
-/// The same, as one FileError that lists the problems.
-inline void require_sound_dataset(const SubjectList& list, const DatasetCheck& options = {}) {
-  const DatasetReport report = check_dataset(list, options);
+/// The same, as one FileError that lists the problems; what was found out about a sound data set is returned.
+inline DatasetReport require_sound_dataset(const SubjectList& list, const DatasetCheck& options = {}) {
+  DatasetReport report = check_dataset(list, options);
   require<FileError>(report.sound(), "data set ", list.folder, ": ", report.problems.size(), " problem(s) in ",
                      report.checked, " image(s)\n", report.text());
+  return report;
 }
 
 }  // namespace M3I_ABI

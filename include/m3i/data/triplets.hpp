@@ -141,6 +141,20 @@ inline void check_triplets(const std::vector<Triplet>& triplets, const std::stri
   }
 }
 
+/// The volumes that triplets name, each once, as a data set to check. `path` is that of the JSONL file.
+inline SubjectList subjects_of_triplets(const std::vector<Triplet>& triplets, const std::string& path) {
+  SubjectList list;
+  list.folder = std::filesystem::path(path).parent_path().string();
+  std::set<std::string> seen;
+  for (const Triplet& t : triplets) {
+    SubjectEntry entry;
+    entry.subject = t.subject;
+    entry.image = detail::beside(path, t.volume);
+    if (seen.insert(entry.image).second) list.entries.push_back(std::move(entry));
+  }
+  return list;
+}
+
 /// One volume to take slices from, with what is known about it.
 struct TripletSource {
   std::string subject, volume_path;
