@@ -75,7 +75,7 @@ struct CaptionCost {
   void add(std::string_view png, const CaptionParameters& p) {
     const auto [width, height] = png_size(png);
     ++pictures;
-    bytes += Index(png.size() + 2) / 3 * 4 + Index(p.prompt.size()) + 256;
+    bytes += Index(png.size() + 2) / 3 * 4 + Index(p.prompt.size()) + 180;
     tokens_in += image_tokens(width, height, p.detail) + prompt_tokens_about(p.prompt);
     tokens_out += std::min(caption_tokens_about, p.max_tokens);
     tokens_out_most += p.max_tokens;

@@ -111,8 +111,10 @@ class ApiKey {
   /// From an environment variable; empty if the variable is unset or empty. Throws ConfigError, without the value, if
   /// it holds blanks or characters that cannot stand in a header.
   static ApiKey from_environment(const std::string& variable) {
-    require<ConfigError>(!variable.empty() && variable.find_first_of("= \t\r\n") == std::string::npos,
-                         "key: expected the NAME of an environment variable");
+    const bool name = !variable.empty() && std::all_of(variable.begin(), variable.end(), [](char c) {
+      return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+    });
+    require<ConfigError>(name, "key: expected the NAME of an environment variable that holds it, not the key itself");
     const char* value = std::getenv(variable.c_str());
     const std::string_view key = value == nullptr ? "" : detail::trimmed(value);
     const bool clean = std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < '\x7f'; });
