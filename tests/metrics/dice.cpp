@@ -58,3 +58,19 @@ TEST_CASE("dice: bad input is refused with both sides named", "[fast]") {
   CHECK_THROWS_AS(overlap_counts(p, r, 0), ShapeError);
   CHECK_THROWS_AS(overlap_of_label(p, Labels::zeros({3}), std::uint8_t(1)), ShapeError);
 }
+
+TEST_CASE("dice, iou: a policy for each way of being empty", "[fast]") {
+  const OverlapCounts some{6, 4, 3}, both{0, 0, 0}, missed{0, 4, 0}, invented{6, 0, 0};
+  CHECK(dice(some, EmptyPolicy()) == Approx(0.6));
+  CHECK(iou(some, EmptyPolicy()) == Approx(3.0 / 7));
+  for (const auto& c : {both, missed, invented}) {  // the two policies in use, in other words
+    CHECK(dice(c, EmptyPolicy{EmptySurface::perfect, EmptySurface::zero, EmptySurface::zero}) ==
+          dice(c, EmptyDice::one));
+    const double skipped = dice(c, EmptyPolicy()), monai = dice(c, EmptyDice::nan);
+    CHECK((skipped == monai || (std::isnan(skipped) && std::isnan(monai))));
+  }
+  CHECK(iou(both, EmptySurface::perfect) == 1);
+  CHECK(iou(missed, EmptySurface::nan) == 0);
+  CHECK(iou(missed, EmptySurface::diagonal) == 0);
+  CHECK_THROWS_WITH(dice(both, EmptySurface::error), Catch::Contains("dice: both masks are empty"));
+}

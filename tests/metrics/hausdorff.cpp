@@ -46,6 +46,13 @@ static std::vector<double> directed(const Mask& from, const Mask& to, const Spac
   return out;
 }
 
+static double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size()) return 1e300;
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
+  return worst;
+}
+
 TEST_CASE("distance transform: equals brute force on random sets and spacings", "[fast]") {
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
     Random random(seed);
@@ -66,28 +73,33 @@ TEST_CASE("distance transform: equals brute force on random sets and spacings", 
   }
 }
 
-TEST_CASE("surface distances: equal brute force, for any spacing", "[fast]") {
-  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+TEST_CASE("surface distances: equal brute force on 1000 pairs of masks, for any spacing", "[fast]") {
+  Index empty = 0;
+  for (std::uint64_t seed = 0; seed < 1000; ++seed) {
     Random random(seed);
-    const Shape shape{1 + random.below(10), 1 + random.below(10), 1 + random.below(10)};
+    const Index longest = seed % 50 == 0 ? 90 : 8;  // more planes than are searched at once, more bits than a word
+    const Shape shape{1 + random.below(seed % 3 ? 8 : longest), 1 + random.below(8),
+                      1 + random.below(seed % 3 ? longest : 8)};
     const Spacing mm{random.uniform(0.1, 5), random.uniform(0.1, 5), random.uniform(0.1, 5)};
-    const auto p = random_mask(shape, random.uniform(0.02, 0.9), seed + 1), r = random_mask(shape, 0.3, seed + 2);
+    const double density = longest > 8 ? 0.02 : 0.9;
+    const auto p = random_mask(shape, random.uniform(0.02, density), seed + 1),
+               r = random_mask(shape, random.uniform(0.02, density), seed + 2);
     const auto d = surface_distances(p, r, std::uint8_t(1), mm);
     CAPTURE(seed, shape.text());
     REQUIRE(d.prediction_surface == Index(surface_voxels(p).size()));
+    REQUIRE(d.reference_surface == Index(surface_voxels(r).size()));
+    empty += d.empty();
     if (d.empty()) continue;
-    const auto there = directed(p, r, mm), back = directed(r, p, mm);
-    REQUIRE(there.size() == d.prediction_to_reference.size());
-    REQUIRE(back.size() == d.reference_to_prediction.size());
-    for (std::size_t i = 0; i < there.size(); ++i)
-      CHECK(there[i] == Approx(d.prediction_to_reference[i]).margin(1e-10));
-    for (std::size_t i = 0; i < back.size(); ++i) CHECK(back[i] == Approx(d.reference_to_prediction[i]).margin(1e-10));
+    CHECK(largest_difference(directed(p, r, mm), d.prediction_to_reference) < 1e-12);
+    CHECK(largest_difference(directed(r, p, mm), d.reference_to_prediction) < 1e-12);
     const auto swapped = surface_distances(r, p, std::uint8_t(1), mm);
-    CHECK(hd95(swapped, Hausdorff95::monai, EmptySurface::nan) == hd95(d, Hausdorff95::monai, EmptySurface::nan));
-    CHECK(hausdorff(swapped) == hausdorff(d));
-    CHECK(assd(swapped) == Approx(assd(d)));
-    CHECK(hd95(d, Hausdorff95::monai, EmptySurface::nan) <= hausdorff(d));
+    const double far = hausdorff(d), most = hd95(d, Hausdorff95::monai, EmptySurface::error);
+    CHECK((hausdorff(swapped) == far && hd95(swapped, Hausdorff95::monai, EmptySurface::error) == most));
+    CHECK((assd(swapped) == Approx(assd(d)) && most <= far && assd(d) <= far));
+    CHECK((normalised_surface_distance(d, far) == 1 &&
+           normalised_surface_distance(swapped, 1) == normalised_surface_distance(d, 1)));
   }
+  CHECK(empty < 200);
 }
 
 TEST_CASE("surface distances: moving both masks changes nothing, moving one gives the shift", "[fast]") {
@@ -106,6 +118,79 @@ TEST_CASE("surface distances: moving both masks changes nothing, moving one give
   CHECK(distance(11, 13) == 4);
   CHECK(distance(5, 5) == 0);
   CHECK(hd95(box(1), box(3), std::uint8_t(7), mm, Hausdorff95::nnformer) == 2);  // voxels
+}
+
+TEST_CASE("surface distances: spheres, boxes and planes have the distances of geometry", "[fast]") {
+  const Spacing mm{0.8, 1.1, 2.5};
+  const Shape shape{61, 47, 23};
+  const auto filled = [&](const auto& inside) {
+    auto m = Mask::zeros(shape);
+    for (Index i = 0; i < shape[0]; ++i)
+      for (Index j = 0; j < shape[1]; ++j)
+        for (Index k = 0; k < shape[2]; ++k)
+          m.data()[(i * shape[1] + j) * shape[2] + k] = inside(double(i) * mm[0], double(j) * mm[1], double(k) * mm[2]);
+    return m;
+  };
+  const auto all_near = [](const std::vector<double>& distances, double value, double tolerance) {
+    return std::all_of(distances.begin(), distances.end(), [&](double d) { return std::abs(d - value) <= tolerance; });
+  };
+  const double voxel = std::sqrt(0.8 * 0.8 + 1.1 * 1.1 + 2.5 * 2.5);
+  {  // concentric spheres of 10 and 20 mm: 10 mm everywhere, but for half a voxel of each surface
+    const auto ball = [&](double r) {
+      return filled([=](double x, double y, double z) {
+        return (x - 24) * (x - 24) + (y - 25.3) * (y - 25.3) + (z - 27.5) * (z - 27.5) <= r * r;
+      });
+    };
+    const auto d = surface_distances(ball(10), ball(20), std::uint8_t(1), mm);
+    CHECK(all_near(d.prediction_to_reference, 10, voxel));
+    CHECK(all_near(d.reference_to_prediction, 10, voxel));
+    CHECK(assd(d) == Approx(10).margin(voxel / 2));
+  }
+  {  // boxes, one grown by 2, 3 and 1 voxels on each side: the farthest are the corners
+    const auto box = [&](Index a, Index b, Index c) {
+      return filled([=](double x, double y, double z) {
+        return std::abs(x / 0.8 - 30) < double(10 + a) + 0.5 && std::abs(y / 1.1 - 23) < double(8 + b) + 0.5 &&
+               std::abs(z / 2.5 - 11) < double(4 + c) + 0.5;
+      });
+    };
+    const auto d = surface_distances(box(0, 0, 0), box(2, 3, 1), std::uint8_t(1), mm);
+    CHECK(hausdorff(d) == Approx(std::sqrt(1.6 * 1.6 + 3.3 * 3.3 + 2.5 * 2.5)));
+    CHECK(*std::max_element(d.prediction_to_reference.begin(), d.prediction_to_reference.end()) == Approx(3.3));
+    CHECK(*std::min_element(d.reference_to_prediction.begin(), d.reference_to_prediction.end()) == Approx(1.6));
+  }
+  for (std::size_t axis = 0; axis < 3; ++axis) {  // one plane each, three voxels apart
+    const auto plane = [&](double at) {
+      return filled([=](double x, double y, double z) {
+        const std::array<double, 3> v{x, y, z};
+        return std::abs(v[axis] - at * mm[axis]) < 0.1;
+      });
+    };
+    const auto d = surface_distances(plane(5), plane(8), std::uint8_t(1), mm);
+    CHECK(all_near(d.prediction_to_reference, 3 * mm[axis], 1e-12));
+    CHECK(all_near(d.reference_to_prediction, 3 * mm[axis], 1e-12));
+    CHECK(normalised_surface_distance(d, 3 * mm[axis] + 1e-9) == 1);
+    CHECK(normalised_surface_distance(d, 3 * mm[axis] - 1e-9) == 0);
+  }
+}
+
+TEST_CASE("surface distances: boxes of labels, found in one pass, give the same", "[fast]") {
+  const auto p = random_mask({20, 18, 140}, 0.02, 1), r = random_mask({20, 18, 140}, 0.02, 2);
+  for (Index i = 0; i < p.size(); ++i) {  // labels 0, 1 and 2; 2 only within a part
+    const Index k = i % 140, part = k > 60 && k < 130 && i / 140 % 18 > 3 ? 2 : 1;
+    p.data()[i] = std::uint8_t(p.data()[i] * part), r.data()[i] = std::uint8_t(r.data()[i] * part);
+  }
+  const auto boxes_p = label_boxes(p, 4), boxes_r = label_boxes(r, 4);
+  CHECK(boxes_p[3].empty());
+  CHECK(boxes_p[2].begin[1] >= 4);
+  CHECK(boxes_p[2].begin[2] >= 61);
+  CHECK(boxes_p[2].end[2] <= 130);
+  for (std::uint8_t label = 0; label < 4; ++label) {
+    const auto a = surface_distances(p, r, label, {1, 2, 3}),
+               b = surface_distances(p, r, label, {1, 2, 3}, boxes_p[label].joined(boxes_r[label]));
+    CHECK(a.prediction_to_reference == b.prediction_to_reference);
+    CHECK(a.reference_to_prediction == b.reference_to_prediction);
+    CHECK(a.prediction_surface == b.prediction_surface);
+  }
 }
 
 TEST_CASE("hd95: the percentile is linear between order statistics", "[fast]") {
@@ -131,6 +216,30 @@ TEST_CASE("hd95: empty masks follow the named policy", "[fast]") {
   CHECK_THROWS_WITH(score(none, none, Hausdorff95::medpy), Catch::Contains("both masks are empty"));
   CHECK(std::isnan(hausdorff(surface_distances(none, none, std::uint8_t(1), mm))));
   CHECK(std::isinf(hausdorff(surface_distances(one, none, std::uint8_t(1), mm))));
+}
+
+TEST_CASE("empty masks: each way of being empty has its own value", "[fast]") {
+  const auto none = Mask::zeros({3, 4, 12});
+  auto one = Mask::zeros({3, 4, 12});
+  one.data()[13] = 1;
+  const auto at = [](const Mask& p, const Mask& r) { return surface_distances(p, r, std::uint8_t(1), {1, 1, 1}); };
+  const EmptyPolicy policy = parse_empty("perfect,diagonal,infinite");
+  CHECK(policy.text() == "perfect,diagonal,infinite");
+  CHECK(parse_empty("skip").text() == "skip");
+  CHECK(assd(at(none, none), policy) == 0);
+  CHECK(hausdorff(at(none, one), policy) == 13);  // sqrt(9 + 16 + 144)
+  CHECK(std::isinf(hd95(at(one, none), Hausdorff95::medpy, policy)));
+  CHECK(normalised_surface_distance(at(none, none), 1, policy) == 1);
+  CHECK(normalised_surface_distance(at(none, one), 1, policy) == 0);
+  CHECK(std::isnan(normalised_surface_distance(at(none, none), 1)));
+  CHECK(normalised_surface_distance(at(one, none), 1) == 0);
+  CHECK(normalised_surface_distance(at(one, one), 0) == 1);
+  CHECK_THROWS_WITH(normalised_surface_distance(at(one, one), -1), Catch::Contains("tolerance -1 mm"));
+  CHECK_THROWS_WITH(assd(at(one, none), EmptySurface::error), Catch::Contains("the reference is empty"));
+  CHECK_THROWS_WITH(parse_empty("skip,zero"), Catch::Contains("has 2 values"));
+  CHECK_THROWS_WITH(parse_empty("nothing"), Catch::Contains("\"nothing\" is none of skip"));
+  CHECK_THROWS_AS(parse_empty("zero,zero,zero,zero"), ConfigError);
+  CHECK_THROWS_AS(parse_empty("zero,zero,"), ConfigError);
 }
 
 TEST_CASE("surface distances: bad input is refused", "[fast]") {

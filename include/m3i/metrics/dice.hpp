@@ -8,6 +8,7 @@
 
 #include "m3i/core/parallel.hpp"
 #include "m3i/core/tensor.hpp"
+#include "m3i/metrics/empty.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -29,6 +30,28 @@ inline double dice(const OverlapCounts& counts, EmptyDice empty) {
   if (counts.reference == 0 && empty == EmptyDice::nan) return std::numeric_limits<double>::quiet_NaN();
   const Index total = counts.prediction + counts.reference;
   return total == 0 ? 1.0 : 2.0 * double(counts.both) / double(total);
+}
+
+namespace detail {
+/// Twice the overlap over `total`, or what the policy says where a mask is empty. An overlap with a reference that was
+/// missed is 0 by its definition, so EmptySurface::nan skips only what has no reference.
+inline double overlap(
+    const char* metric, const OverlapCounts& counts, double total, double shared, const EmptyPolicy& empty) {
+  if (counts.prediction > 0 && counts.reference > 0) return shared / total;
+  if (counts.reference > 0 && empty.prediction == EmptySurface::nan) return 0;
+  return empty_overlap(metric, empty, counts.prediction == 0, counts.reference == 0);
+}
+}  // namespace detail
+
+/// Dice under a policy of its own for each way of being empty.
+inline double dice(const OverlapCounts& counts, const EmptyPolicy& empty) {
+  return detail::overlap("dice", counts, double(counts.prediction + counts.reference), 2 * double(counts.both), empty);
+}
+
+/// Intersection over union, |P and R| / |P or R|; also called the Jaccard index. It is dice / (2 - dice).
+inline double iou(const OverlapCounts& counts, const EmptyPolicy& empty) {
+  const Index joined = counts.prediction + counts.reference - counts.both;
+  return detail::overlap("iou", counts, double(joined), double(counts.both), empty);
 }
 
 /// The mean of the values that are not NaN; NaN if there are none.

@@ -1,6 +1,7 @@
 #pragma once
 /// Summaries of the distances between the surfaces of two masks: Hausdorff, its 95th percentile in the three
-/// conventions in use, and the average symmetric surface distance.
+/// conventions in use, and the average symmetric surface distance, and the share
+/// within a tolerance.
 ///
 /// Figures of different conventions are not comparable, so the convention and the spacing are arguments without a
 /// default, and a report must name them.
@@ -110,6 +111,27 @@ inline double assd(const SurfaceDistances& d, const EmptyPolicy& empty = EmptySu
   for (const double v : d.prediction_to_reference) sum += v;
   for (const double v : d.reference_to_prediction) sum += v;
   return sum / double(d.prediction_surface + d.reference_surface);
+}
+
+/// Normalised surface distance (surface Dice): the share of both surfaces' voxels that lie within the tolerance of the
+/// other surface, in [0, 1]. Surface voxels count one each, whatever the spacing, as in MONAI's compute_surface_dice;
+/// counting by surface area, as DeepMind's surface-distance does, gives other figures. By default NaN when both masks
+/// are empty, 0 when one is. Nikolov et al. 2018, "Deep learning to achieve clinically applicable segmentation of head
+/// and neck anatomy".
+inline double normalised_surface_distance(const SurfaceDistances& d,
+                                          double tolerance_mm,
+                                          const EmptyPolicy& empty = {EmptySurface::nan, EmptySurface::zero,
+                                                                      EmptySurface::zero}) {
+  require(std::isfinite(tolerance_mm) && tolerance_mm >= 0, "normalised surface distance: tolerance ", tolerance_mm,
+          " mm must be finite and not negative");
+  if (d.empty())
+    return detail::empty_overlap("normalised surface distance", empty, d.prediction_surface == 0,
+                                 d.reference_surface == 0);
+  const auto within = [&](const std::vector<double>& distances) {
+    return std::count_if(distances.begin(), distances.end(), [&](double v) { return v <= tolerance_mm; });
+  };
+  return double(within(d.prediction_to_reference) + within(d.reference_to_prediction)) /
+         double(d.prediction_surface + d.reference_surface);
 }
 
 }  // namespace M3I_ABI
