@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""The work of bench/macro/network_step.cpp in PyTorch, as one JSON line: the peer of the benchmark table.
+
+    networks.py nnformer|unetr SIZE WEIGHTS [--infer] [--threads N] [--attention sdpa|plain] [--steps 3]
+
+WEIGHTS is what `network_step --export` wrote, so that both sides start from the same numbers and must print the same
+loss. Convolutions get channels-first volumes as in the published networks; attention is PyTorch's fused one or plain
+products. UNETR is MONAI's.
+"""
+import argparse
+import json
+import resource
+import struct
+import time
+
+import torch
+import torch.nn.functional as F
+
+TYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+
+
+def load(path):
+    """Tensors of a safetensors file."""
+    data = open(path, "rb").read()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        values = torch.frombuffer(bytearray(data[8 + length + begin:8 + length + end]), dtype=TYPES[entry["dtype"]])
+        tensors[name] = values.reshape(entry["shape"])
+    return tensors
+
+
+class NnFormer(torch.nn.Module):
+    """nnFormer, one output, no stochastic depth; tokens are [N, D, H, W, C]. Parameters by their published names."""
+
+    depths, windows = (2, 2, 2, 2), (4, 4, 8, 4)
+
+    def __init__(self, weights, embedding, image, fused):
+        super().__init__()
+        self.p = torch.nn.ParameterDict({name.replace(".", "/"): torch.nn.Parameter(w) for name, w in weights.items()})
+        self.heads = [embedding // 32 << s for s in range(4)]
+        self.grid = [image // 4 >> s for s in range(4)]
+        self.fused = fused
+        self.index, self.mask = {}, {}
+        for window in {min(w, g) for w, g in zip(self.windows, self.grid)}:
+            self.index[window] = self.relative_index(window)
+
+    def __getitem__(self, name):
+        return self.p[name.replace(".", "/")]
+
+    @staticmethod
+    def relative_index(w):
+        at = torch.stack(torch.meshgrid(*[torch.arange(w)] * 3, indexing="ij")).flatten(1)
+        d = at[:, :, None] - at[:, None, :] + w - 1
+        return d[0] * (3 * w - 1) + d[1] * (2 * w - 1) + d[2]  # the published index of the bias table
+
+    def shift_mask(self, grid, w, shift):
+        """0 between voxels that were neighbours before the roll, else -100; [windows, 1, w^3, w^3]."""
+        if (grid, w, shift) not in self.mask:
+            region = torch.zeros(1, grid, grid, grid, 1)
+            parts = (slice(0, -w), slice(-w, -shift), slice(-shift, None))
+            for number, (a, b, c) in enumerate((a, b, c) for a in parts for b in parts for c in parts):
+                region[:, a, b, c] = number
+            r = self.windowed(region, w).squeeze(-1)
+            self.mask[grid, w, shift] = torch.where(r[:, None, :, None] == r[:, None, None, :], 0.0, -100.0)
+        return self.mask[grid, w, shift]
+
+    @staticmethod
+    def windowed(x, w):
+        n, d, h, u, c = x.shape
+        x = x.view(n, d // w, w, h // w, w, u // w, w, c).permute(0, 1, 3, 5, 2, 4, 6, 7)
+        return x.reshape(-1, w ** 3, c)
+
+    @staticmethod
+    def unwindowed(x, w, shape):
+        n, d, h, u, c = shape
+        x = x.view(n, d // w, h // w, u // w, w, w, w, c).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        return x.reshape(shape)
+
+    def norm(self, x, name):
+        return F.layer_norm(x, x.shape[-1:], self[name + ".weight"], self[name + ".bias"])
+
+    def linear(self, x, name):
+        return F.linear(x, self[name + ".weight"], self[name + ".bias"])
+
+    def attend(self, q, k, v, heads, w, name, mask):
+        """q, k, v [windows, w^3, C]."""
+        b, length, c = q.shape
+        q, k, v = (t.view(b, length, heads, c // heads).transpose(1, 2) for t in (q, k, v))
+        table = self[name + ".relative_position_bias_table"]
+        bias = table[self.index[w].flatten()].view(length, length, heads).permute(2, 0, 1)[None]
+        if mask is not None:
+            bias = (bias + mask).repeat(b // mask.shape[0], 1, 1, 1)
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(b, -1, -1, -1))
+        else:
+            y = ((q * (c // heads) ** -0.5) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
+        return self.linear(y.transpose(1, 2).reshape(b, length, c), name + ".proj")
+
+    def block(self, x, name, heads, window, shifted):
+        grid, w = x.shape[1], min(window, x.shape[1])
+        shift = window // 2 if shifted and grid > window else 0
+        y = self.norm(x, name + ".norm1")
+        if shift:
+            y = y.roll((-shift,) * 3, (1, 2, 3))
+        qkv = self.linear(self.windowed(y, w), name + ".attn.qkv").chunk(3, -1)
+        y = self.attend(*qkv, heads, w, name + ".attn", self.shift_mask(grid, w, shift) if shift else None)
+        y = self.unwindowed(y, w, x.shape)
+        if shift:
+            y = y.roll((shift,) * 3, (1, 2, 3))
+        return self.mlp(x + y, name)
+
+    def skip_block(self, up, skip, name, heads, window):
+        w = min(window, up.shape[1])
+        q = self.windowed(self.norm(up, name + ".norm1"), w)
+        k, v = self.linear(self.windowed(self.norm(skip, name + ".norm1"), w), name + ".attn.kv").chunk(2, -1)
+        return self.mlp(up + skip + self.unwindowed(self.attend(q, k, v, heads, w, name + ".attn", None), w, up.shape),
+                        name)
+
+    def mlp(self, x, name):
+        return x + self.linear(F.gelu(self.linear(self.norm(x, name + ".norm2"), name + ".mlp.fc1")), name + ".mlp.fc2")
+
+    def conv(self, x, name, stride=1):
+        y = F.conv3d(x.permute(0, 4, 1, 2, 3), self[name + ".weight"], self[name + ".bias"], stride, 1)
+        return y.permute(0, 2, 3, 4, 1)
+
+    def transposed(self, x, name, stride):
+        y = F.conv_transpose3d(x.permute(0, 4, 1, 2, 3), self[name + ".weight"], self[name + ".bias"], stride)
+        return y.permute(0, 2, 3, 4, 1)
+
+    def project(self, x, name, last):
+        x = self.conv(self.norm(F.gelu(self.conv(x, name + ".conv1", 2)), name + ".norm1"), name + ".conv2")
+        return x if last else self.norm(F.gelu(x), name + ".norm2")
+
+    def forward(self, x):
+        e = "model_down."
+        y = self.norm(self.project(self.project(x, e + "patch_embed.proj1", False), e + "patch_embed.proj2", True),
+                      e + "patch_embed.norm")
+        skips = []
+        for s in range(4):
+            for i in range(self.depths[s]):
+                y = self.block(y, f"{e}layers.{s}.blocks.{i}", self.heads[s], self.windows[s], i % 2 == 1)
+            skips.append(self.norm(y, f"{e}norm{s}"))
+            if s < 3:
+                down = f"{e}layers.{s}.downsample"
+                y = self.conv(self.norm(F.gelu(y), down + ".norm"), down + ".reduction", 2)
+        y = skips[3]
+        for s in (2, 1, 0):
+            name, heads = f"decoder.layers.{s}", self.heads[s + 1]
+            up = self.transposed(self.norm(y, name + ".Upsample.norm"), name + ".Upsample.up", 2)
+            y = self.skip_block(up, skips[s], name + ".blocks.0", heads, self.windows[s])
+            for i in range(1, self.depths[s]):
+                y = self.block(y, f"{name}.blocks.{i}", heads, self.windows[s], True)
+        return self.transposed(y, "final.0.up", 4)
+
+
+def unetr(weights, image):
+    from monai.networks.nets import UNETR
+    net = UNETR(in_channels=1, out_channels=1, img_size=(image,) * 3, proj_type="conv", norm_name="instance")
+    report = net.load_state_dict(weights, strict=False)
+    unknown = [k for k in report.missing_keys if "cross_attn" not in k]  # parts that newer versions add and do not use
+    assert not unknown and not report.unexpected_keys, (unknown, report.unexpected_keys)
+    return lambda x: net(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1), list(net.parameters())
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("network")
+    parser.add_argument("size", type=int)
+    parser.add_argument("weights")
+    parser.add_argument("--infer", action="store_true")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--steps", type=int, default=3)
+    a = parser.parse_args()
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    weights = load(a.weights)
+    x = weights.pop("bench.input")
+    if a.network == "unetr":
+        net, parameters = unetr(weights, a.size)
+    else:
+        net = NnFormer(weights, weights["model_down.norm0.weight"].numel(), a.size, a.attention == "sdpa")
+        parameters = list(net.parameters())
+    adam = torch.optim.Adam(parameters, lr=1e-4)
+    best, loss = float("inf"), 0.0
+    for _ in range(a.steps):
+        start = time.perf_counter()
+        if a.infer:
+            with torch.inference_mode():
+                loss = F.mse_loss(net(x), x).item()
+        else:
+            adam.zero_grad()
+            value = F.mse_loss(net(x), x)
+            value.backward()
+            adam.step()
+            loss = value.item()
+        best = min(best, time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps({"step_s": round(best, 4), "loss": loss, "peak_process_mib": peak, "torch": torch.__version__,
+                      "threads": torch.get_num_threads(), "attention": a.attention}))
+
+
+main()
