@@ -39,6 +39,9 @@ TEST_CASE("model file: what is written is read back", "[train][fast]") {
   CHECK(file.info.notes.at("step") == "12");
   CHECK(config_difference(file.info.config, info("segmentation").config).empty());
   CHECK(file.weights->metadata().at("m3i.preprocessing").find("2.5 mm isotropic") != std::string::npos);
+  REQUIRE(file.info.chain.has_value());
+  CHECK(*file.info.chain == preprocessing_chain(info("segmentation").config));
+  CHECK(preprocessing_text(file.info) == file.weights->metadata().at("m3i.preprocessing"));
   const Linear<float> other(3, 2);
   load_module<float>(other, *file.weights);
   CHECK(other.weight.value().to_vector() == layer.weight.value().to_vector());
@@ -66,6 +69,7 @@ TEST_CASE("model file: what is no model says what it is and what was expected", 
   refused({{"m3i.kind", "regression"}}, "m3i.kind is \"regression\"");
   refused({{"m3i.config", "{\"nothing\": 1}"}}, "no such key");
   refused({{"m3i.config", "{"}}, "not valid JSON");
+  refused({{"m3i.chain", "[{\"step\": \"resise\"}]"}}, "m3i.chain: step 1: no step \"resise\"; did you mean resize?");
   refused({{"m3i.names", "[\"a\"]"}}, "m3i.names has 1");
   refused({{"m3i.names", "{}"}}, "expected a list");
   refused({{"m3i.names", "[1, 2]"}}, "expected strings");
@@ -73,6 +77,45 @@ TEST_CASE("model file: what is no model says what it is and what was expected", 
   refused({{"m3i.label_values", "[1, 2]"}}, "rising");
   refused({{"m3i.label_values", "[0, 1, 2]"}}, "m3i.label_values");
   refused({{"m3i.label_values", "[0, 99999999999]"}}, "whole numbers");
+}
+
+TEST_CASE("model file: the stored chain is used, an older file's comes from its configuration", "[train][fast]") {
+  const Scratch scratch;
+  ModelInfo own = info("segmentation");
+  own.chain = TransformChain{{steps::Orient{"LPS"}, steps::Ct{"lung"}, steps::PadToAtLeast{{8, 8, 8}}}};
+  write_model<float>(scratch.file("own.safetensors"), Linear<float>(3, 2), own);
+  CHECK(preprocessing_chain(read_model(scratch.file("own.safetensors")).info) == *own.chain);
+  CHECK(preprocessing_text(read_model(scratch.file("own.safetensors")).info) ==
+        "LPS order, intensities from -1350 to 150 HU (lung) to [0, 1], padded to at least 8^3");
+  write_safetensors(scratch.file("old.safetensors"), state_arrays<float>(Linear<float>(3, 2)),
+                    {{"m3i.kind", "pretrained"}, {"m3i.config", "{\"data\": {\"spacing_mm\": 3}}"}});
+  const ModelInfo old = read_model(scratch.file("old.safetensors")).info;
+  CHECK_FALSE(old.chain.has_value());
+  CHECK(preprocessing_text(old).find("3 mm isotropic") != std::string::npos);
+}
+
+TEST_CASE("preprocessing: the configuration's chain follows fit, intensity and crop", "[train][fast]") {
+  MethodConfig c;
+  CHECK(preprocessing_chain(c) ==
+        TransformChain{{steps::Orient{}, steps::Spacing{}, steps::Minmax{}, steps::FitCube{}}});
+  c.data.low_percentile = 1;  // as configurations said it before data.intensity
+  CHECK(preprocessing_chain(c).steps[2] == TransformStep(steps::Percentile{1, 100}));
+  c.data.fit = choice::Fit::patch;
+  c.data.crop_foreground = true;
+  c.network.image_size = 32;
+  c.data.intensity = choice::Intensity::zscore_nonzero;
+  CHECK(preprocessing_chain(c) == TransformChain{{steps::Orient{}, steps::Spacing{}, steps::CropForeground{},
+                                                  steps::Zscore{true}, steps::PadToAtLeast{{32, 32, 32}}}});
+  const auto names = enum_names(choice::Intensity{});
+  std::size_t presets = 0;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    c.data.intensity = choice::Intensity(i);
+    const TransformChain chain = preprocessing_chain(c);
+    check_chain(chain);
+    for (const TransformStep& step : chain.steps)
+      if (const auto* ct = std::get_if<steps::Ct>(&step)) presets += names[i] == "ct_" + ct->preset;
+  }
+  CHECK(presets == ct_windows.size());
 }
 
 TEST_CASE("model file: another network is refused by key, another preprocessing is told", "[train][fast][errors]") {
