@@ -12,6 +12,7 @@
 #include "m3i/data/check_json.hpp"
 #include "m3i/data/dataset_json.hpp"
 #include "m3i/data/file_names.hpp"
+#include "m3i/data/folds.hpp"
 #include "m3i/data/http.hpp"
 #include "m3i/data/json_fields.hpp"
 #include "m3i/data/loader.hpp"

@@ -2,6 +2,7 @@
 
 #include "catch.hpp"
 #include "folder.hpp"
+#include "m3i/data/folds.hpp"
 
 using namespace m3i;
 
@@ -76,8 +77,13 @@ TEST_CASE("split: written and read back; edits, overlaps and malformed files are
   CHECK(back.validation == s.validation);
   CHECK(back.test == s.test);
   CHECK(back.seed == 7);
+  CHECK(back.method == "ratio 7 : 1 : 2");
 
   Json json = read_json(path);
+  json["seed"] = 8;
+  write_json(path, json);
+  CHECK_THROWS_WITH(read_split(path), Catch::Contains("does not fit"));
+  json["seed"] = 7;
   json["test"][0] = "someone else";
   write_json(path, json);
   CHECK_THROWS_WITH(read_split(path), Catch::Contains("does not fit") && Catch::Contains("remove \"hash\""));
@@ -108,7 +114,9 @@ TEST_CASE("split: written and read back; edits, overlaps and malformed files are
 
 TEST_CASE("split: a subject of the data set that is in no part is named", "[fast]") {
   const Split s = make_split(subjects(5), 0);
-  CHECK_THROWS_WITH(check_split(s, names(subjects(6)), "split"), Catch::Contains("\"s5\" of the data set"));
+  CHECK_THROWS_WITH(check_split(s, names(subjects(6)), "split"), Catch::Contains("in no part: \"s5\""));
+  CHECK_THROWS_WITH(check_split(s, names(subjects(4)), "split"), Catch::Contains("not in the data set: \"s4\""));
+  CHECK_THROWS_WITH(check_split(s, names(subjects(30)), "split"), Catch::Contains("and 15 more"));
 }
 
 TEST_CASE("split: bad arguments are refused", "[fast]") {
@@ -132,4 +140,48 @@ TEST_CASE("share: smaller shares are contained in larger ones", "[fast]") {
   CHECK_THROWS_AS(take_share(all, 0, 0), ConfigError);
   CHECK_THROWS_AS(take_share(all, 1.1, 0), ConfigError);
   CHECK_THROWS_AS(take_share({}, 0.5, 0), ConfigError);
+}
+
+TEST_CASE("folds: every subject is tested once and validates once, and classes are spread evenly", "[fast]") {
+  for (const Index n : {5, 7, 23})
+    for (const Index folds : {2, 3, 5}) {
+      std::map<std::string, Index> tested, validated;
+      for (Index fold = 0; fold < folds; ++fold) {
+        const Split s = make_fold(subjects(n, 2), 4, folds, fold);
+        CAPTURE(n, folds, fold);
+        CHECK_NOTHROW(check_split(s, names(subjects(n)), "split"));
+        CHECK_FALSE(s.train.empty());
+        CHECK(std::abs(Index(s.test.size()) * folds - n) < folds);
+        for (const auto& name : s.test) ++tested[name];
+        for (const auto& name : s.validation) ++validated[name];
+        Index ones = 0;
+        for (const auto& name : s.test) ones += std::stoi(name.substr(1)) % 2;
+        CHECK(std::abs(2 * ones - Index(s.test.size())) <= 2);
+      }
+      CHECK(Index(tested.size()) == n);
+      CHECK(Index(validated.size()) == (folds > 2 ? n : 0));
+      for (const auto& [name, times] : tested) CHECK(times == 1);
+    }
+  CHECK(make_fold(subjects(9), 0, 3, 1).test != make_fold(subjects(9), 1, 3, 1).test);
+  CHECK_THROWS_WITH(make_fold(subjects(3), 0, 4, 0), Catch::Contains("4 folds of 3"));
+  CHECK_THROWS_AS(make_fold(subjects(3), 0, 1, 0), ConfigError);
+  CHECK_THROWS_WITH(make_fold(subjects(3), 0, 3, 3), Catch::Contains("fold 3 of 3"));
+}
+
+TEST_CASE("folds: the split that a data set brings is taken, unless a subject crosses", "[fast]") {
+  SubjectList list;
+  list.folder = "set";
+  const auto add = [&](const std::string& subject, const std::string& part, std::optional<Index> fold = {}) {
+    list.entries.emplace_back();
+    list.entries.back().subject = subject, list.entries.back().part = part, list.entries.back().fold = fold;
+  };
+  add("a", "training", 0), add("b", "training", 1), add("c", "training", 1), add("d", "test"), add("c", "training", 1);
+  const Split s = given_split(list, 1);
+  CHECK(s.train == std::vector<std::string>{"a"});
+  CHECK(s.validation == std::vector<std::string>{"b", "c"});
+  CHECK(s.test == std::vector<std::string>{"d"});
+  add("a", "validation");
+  CHECK_THROWS_WITH(given_split(list, 1), Catch::Contains("\"a\" is on two sides, train"));
+  list.entries.resize(1);
+  CHECK_THROWS_WITH(given_split(list, 3), Catch::Contains("none for validation"));
 }

@@ -68,7 +68,34 @@ TEST_CASE("cohort: a split file decides, and must fit the data", "[train][fast][
   first.split.test.push_back("nobody");
   write_split(path, first.split);
   CHECK_THROWS_WITH(load_cohort(phantoms.folder, path, Task::segmentation, config),
-                    Contains("\"nobody\" is not in the data set"));
+                    Contains("not in the data set: \"nobody\""));
+}
+
+TEST_CASE("cohort: folds, the data set's own parts and strata of labels", "[train][fast]") {
+  const Phantoms phantoms(6);
+  MethodConfig config = small_config();
+  config.data.split_by = choice::SplitBy::folds;
+  config.data.folds = 3;
+  std::set<Index> tested;
+  for (config.data.fold = 0; config.data.fold < 3; ++config.data.fold) {
+    const Cohort c = load_cohort(phantoms.folder, "", Task::segmentation, config);
+    CHECK(c.test.size() == 2);
+    tested.insert(c.test.begin(), c.test.end());
+    CHECK(c.split.method == text("fold ", config.data.fold, " of 3"));
+  }
+  CHECK(tested.size() == 6);
+
+  SubjectList list = find_subjects(phantoms.folder);
+  list.entries[0].part = "validation";
+  list.entries[1].fold = 2;
+  for (std::size_t i : {2u, 3u}) list.entries[i].part = "test";
+  write_dataset_json(phantoms.folder + "/dataset.json", list, "phantoms");
+  config.data.split_by = choice::SplitBy::given;
+  config.data.fold = 2;
+  config.data.stratify = choice::Stratify::labels;
+  const Cohort given = load_cohort(phantoms.folder, "", Task::segmentation, config);
+  CHECK(given.split.validation.size() == 2);
+  CHECK(given.split.test == std::vector<std::string>{list.entries[2].subject, list.entries[3].subject});
 }
 
 TEST_CASE("cohort: images without a target are left out and named; problems are reported together",

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -19,6 +20,7 @@ inline namespace M3I_ABI {
 struct Split {
   std::vector<std::string> train, validation, test;  ///< subjects, sorted
   std::uint64_t seed = 0;
+  std::string method{};  ///< how it was made, in words: "ratio 7 : 1 : 2", "fold 0 of 5"; may be empty
 
   std::array<const std::vector<std::string>*, 3> parts() const { return {&train, &validation, &test}; }
 };
@@ -38,9 +40,34 @@ inline std::string split_hash(const Split& split) {
     all += text("[", split_part_name(p), "]\n");
     for (const std::string& s : *split.parts()[p]) all += s + "\n";
   }
+  if (!split.method.empty()) all += text("[seed]\n", split.seed, "\n[method]\n", split.method, "\n");
   std::string hex;
   for (int digit = 15; digit >= 0; --digit) hex += "0123456789abcdef"[text_hash(all) >> (4 * digit) & 15];
   return hex;
+}
+
+/// Names by class. Throws ConfigError for an empty list or a subject with two classes.
+inline std::map<Index, std::vector<std::string>> subjects_by_class(const std::vector<SplitSubject>& subjects) {
+  require<ConfigError>(!subjects.empty(), "split: there is no subject");
+  std::map<std::string, Index> class_of;
+  for (const SplitSubject& s : subjects) {
+    const auto [at, is_new] = class_of.emplace(s.name, s.class_label);
+    require<ConfigError>(at->second == s.class_label, "split: subject \"", s.name, "\" has classes ", at->second,
+                         " and ", s.class_label);
+  }
+  std::map<Index, std::vector<std::string>> classes;
+  for (const auto& [name, label] : class_of) classes[label].push_back(name);
+  return classes;
+}
+inline void sort_parts(Split& split) {
+  for (auto* part : {&split.train, &split.validation, &split.test}) std::sort(part->begin(), part->end());
+}
+/// "a", "b" and 7 more.
+inline std::string subject_names(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < std::min<std::size_t>(names.size(), 10); ++i)
+    out += text(i > 0 ? ", " : "", '"', names[i], '"');
+  return names.size() > 10 ? text(out, " and ", names.size() - 10, " more") : out;
 }
 }  // namespace detail
 
@@ -55,17 +82,19 @@ inline void check_split(const Split& split, const std::string& where = "split") 
                            "; each subject may be in one part once");
     }
 }
-/// The same, and every subject of the data set must be in the split and the other way round.
+/// The same, and the subjects of the data set must be those of the split: says who was added or removed since.
 inline void check_split(const Split& split, const std::vector<std::string>& subjects, const std::string& where) {
   check_split(split, where);
   const std::set<std::string> here(subjects.begin(), subjects.end());
   std::set<std::string> there;
   for (const auto* part : split.parts()) there.insert(part->begin(), part->end());
-  for (const std::string& s : there)
-    require<ConfigError>(here.count(s) > 0, where, ": subject \"", s, "\" is not in the data set; make a new split");
-  for (const std::string& s : here)
-    require<ConfigError>(there.count(s) > 0, where, ": subject \"", s,
-                         "\" of the data set is in no part; make a new split");
+  std::vector<std::string> added, removed;
+  std::set_difference(here.begin(), here.end(), there.begin(), there.end(), std::back_inserter(added));
+  std::set_difference(there.begin(), there.end(), here.begin(), here.end(), std::back_inserter(removed));
+  require<ConfigError>(added.empty() && removed.empty(), where, ": the data set is not the one that was split",
+                       added.empty() ? "" : "; in the data set but in no part: ", detail::subject_names(added),
+                       removed.empty() ? "" : "; in the split but not in the data set: ",
+                       detail::subject_names(removed), "; restore the data set, or make a new split");
 }
 
 /// Splits subjects by the ratios, here 7 : 1 : 2.
@@ -77,21 +106,12 @@ inline void check_split(const Split& split, const std::vector<std::string>& subj
 inline Split make_split(const std::vector<SplitSubject>& subjects,
                         std::uint64_t seed,
                         const std::array<double, 3>& ratios = {7, 1, 2}) {
-  require<ConfigError>(!subjects.empty(), "split: there is no subject");
+  const auto classes = detail::subjects_by_class(subjects);
   const double total = ratios[0] + ratios[1] + ratios[2];
   for (const double r : ratios)
     require<ConfigError>(std::isfinite(r) && r >= 0 && ratios[0] > 0 && std::isfinite(total), "split: ratios ",
                          ratios[0], " : ", ratios[1], " : ", ratios[2],
                          " must be finite, not negative, and train's positive");
-  std::map<std::string, Index> class_of;
-  for (const SplitSubject& s : subjects) {
-    const auto [at, is_new] = class_of.emplace(s.name, s.class_label);
-    require<ConfigError>(at->second == s.class_label, "split: subject \"", s.name, "\" has classes ", at->second,
-                         " and ", s.class_label);
-  }
-  std::map<Index, std::vector<std::string>> classes;
-  for (const auto& [name, label] : class_of) classes[label].push_back(name);
-
   std::array<std::vector<std::string>, 3> parts;
   double dealt = 0;
   for (const auto& [label, names] : classes) {
@@ -115,7 +135,7 @@ inline Split make_split(const std::vector<SplitSubject>& subjects,
       largest.pop_back();
     }
   for (auto& part : parts) std::sort(part.begin(), part.end());
-  return {parts[0], parts[1], parts[2], seed};
+  return {parts[0], parts[1], parts[2], seed, text("ratio ", ratios[0], " : ", ratios[1], " : ", ratios[2])};
 }
 
 /// A share of the training subjects for experiments on data efficiency: at least one; smaller shares of the same seed
@@ -132,10 +152,11 @@ inline std::vector<std::string> take_share(const std::vector<std::string>& subje
   return out;
 }
 
-/// Writes the split with a hash of its content.
+/// Writes the split with a hash of its content: subjects, seed and method.
 inline void write_split(const std::string& path, const Split& split) {
   check_split(split, path);
   Json json{{"seed", split.seed}, {"hash", detail::split_hash(split)}};
+  if (!split.method.empty()) json["method"] = split.method;
   for (std::size_t p = 0; p < 3; ++p) json[detail::split_part_name(p)] = *split.parts()[p];
   write_json(path, json);
 }
@@ -153,6 +174,7 @@ inline Split read_split(const std::string& path) {
     fields.accept("seed");
   }
   const std::string hash = fields.string("hash", false);
+  split.method = fields.string("method", false);
   for (const char* part : {"train", "validation", "test"})
     require<FileError>(fields.has(part), path, ": \"", part, "\" is missing");
   split.train = fields.strings("train");

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "m3i/data/check.hpp"
-#include "m3i/data/split.hpp"
+#include "m3i/data/folds.hpp"
 #include "m3i/train/method_config.hpp"
 
 namespace m3i {
@@ -43,12 +43,26 @@ enum class Task { segmentation, classification };
 
 namespace detail {
 
-/// Subjects with a number for what they have in common (class, body part, modality), so that a split or a share of them
-/// holds a bit of everything.
-inline std::vector<SplitSubject> stratified_subjects(const std::vector<SubjectEntry>& entries) {
+/// The label values that an entry has, as "1,2,5,".
+inline std::string label_words(const CaseFacts& facts) {
+  std::string out;
+  for (const auto& [value, voxels] : facts.labels) out += value != 0 ? text(value, ",") : "";
+  return out;
+}
+
+/// Subjects with a number for what they have in common (class, body part; or the labels that occur), so that a split or
+/// a share of them holds a bit of everything. `facts` is that of the entries.
+inline std::vector<SplitSubject> stratified_subjects(const std::vector<SubjectEntry>& entries,
+                                                     const std::vector<CaseFacts>& facts,
+                                                     choice::Stratify by) {
   std::map<std::string, std::string> kind;  // of each subject: the first of its images decides
-  for (const SubjectEntry& e : entries)
-    kind.emplace(e.subject, text(e.class_label ? text(*e.class_label) : std::string("none"), '/', e.body_part));
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const SubjectEntry& e = entries[i];
+    const std::string words = text(e.class_label ? text(*e.class_label) : std::string("none"), '/', e.body_part);
+    kind.emplace(e.subject, by == choice::Stratify::classes  ? words
+                            : by == choice::Stratify::labels ? label_words(facts[i])
+                                                             : std::string());
+  }
   std::map<std::string, Index> number;
   for (const auto& item : kind) number.emplace(item.second, 0);
   Index next = 0;
@@ -84,6 +98,18 @@ inline std::vector<std::string> stratified_share(const std::vector<std::string>&
   return out;
 }
 
+inline Split configured_split(const SubjectList& list,
+                              const std::vector<SplitSubject>& strata,
+                              const MethodConfig& config) {
+  const DataConfig& d = config.data;
+  switch (d.split_by) {
+    case choice::SplitBy::folds: return make_fold(strata, config.run.seed, d.folds, d.fold);
+    case choice::SplitBy::given: return given_split(list, d.fold);
+    case choice::SplitBy::ratio: break;
+  }
+  return make_split(strata, config.run.seed, d.split);
+}
+
 inline std::vector<Index> entries_of(const SubjectList& list, const std::vector<std::string>& subjects) {
   const std::set<std::string> wanted(subjects.begin(), subjects.end());
   std::vector<Index> out;
@@ -108,8 +134,8 @@ inline void leave_out_untargeted(SubjectList& list, Task task) {
 
 }  // namespace detail
 
-/// Finds and checks the images of a folder and splits their subjects: by the file `split_path`, or anew by the
-/// configuration's ratios and seed. Only `train_fraction` of the training subjects is used.
+/// Finds and checks the images of a folder and splits their subjects: by the file `split_path`, or anew as the
+/// configuration says (data.split_by). Only `train_fraction` of the training subjects is used.
 /// Throws FileError that lists everything that is wrong with the data, ConfigError for a split that does not fit.
 inline Cohort load_cohort(const std::string& folder,
                           const std::string& split_path,
@@ -117,13 +143,13 @@ inline Cohort load_cohort(const std::string& folder,
                           const MethodConfig& config,
                           double train_fraction = 1) {
   Cohort cohort;
-  cohort.list = find_subjects(folder);
+  cohort.list = find_subjects(folder, {config.data.channel});
   detail::leave_out_untargeted(cohort.list, task);
-  require_sound_dataset(cohort.list,
-                        {.need_labels = task == Task::segmentation, .need_classes = task == Task::classification});
-  const auto strata = detail::stratified_subjects(cohort.list.entries);
+  const DatasetReport report = require_sound_dataset(
+      cohort.list, {.need_labels = task == Task::segmentation, .need_classes = task == Task::classification});
+  const auto strata = detail::stratified_subjects(cohort.list.entries, report.cases, config.data.stratify);
   if (split_path.empty()) {
-    cohort.split = make_split(strata, config.run.seed, config.data.split);
+    cohort.split = detail::configured_split(cohort.list, strata, config);
   } else {
     std::vector<std::string> subjects;
     for (const SplitSubject& s : strata) subjects.push_back(s.name);

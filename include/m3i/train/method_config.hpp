@@ -56,6 +56,12 @@ inline auto enum_names(LongCaptions) { return std::array{"error", "truncate", "m
 enum class Plane { coronal, sagittal, axial };
 inline auto enum_names(Plane) { return std::array{"coronal", "sagittal", "axial"}; }
 
+enum class SplitBy { ratio, folds, given };
+inline auto enum_names(SplitBy) { return std::array{"ratio", "folds", "given"}; }
+
+enum class Stratify { classes, labels, none };
+inline auto enum_names(Stratify) { return std::array{"classes", "labels", "none"}; }
+
 enum class Fit { cube, patch };
 inline auto enum_names(Fit) { return std::array{"cube", "patch"}; }
 
@@ -96,7 +102,11 @@ struct DataConfig {
   std::vector<choice::Plane> planes{choice::Plane::coronal, choice::Plane::sagittal, choice::Plane::axial};
   Index slices_per_volume = 1;
   double min_foreground = 0.1;
+  std::optional<Index> channel;
+  choice::SplitBy split_by = choice::SplitBy::ratio;
   std::array<double, 3> split{7, 1, 2};
+  Index folds = 5, fold = 0;
+  choice::Stratify stratify = choice::Stratify::classes;
   Index workers = 2;
 
   template <class Self, class Field>
@@ -121,7 +131,15 @@ struct DataConfig {
           at_least(1));
     field("min_foreground", self.min_foreground, "a slice with a smaller fraction of foreground is drawn again (ours)",
           from_below(0, 1));
+    field("channel", self.channel, "of images with several channels, the one that is read; null refuses them (ours)",
+          at_least(0));
+    field("split_by", self.split_by,
+          "ratio (4.2); folds: cross-validation; given: the lists and folds of dataset.json (ours)");
     field("split", self.split, "subjects for training : validation : test (4.2)", at_least(0));
+    field("folds", self.folds, "folds of a cross-validation (ours)", between(2, 1000));
+    field("fold", self.fold, "fold that is tested (split_by folds) or validates (given) in this run", at_least(0));
+    field("stratify", self.stratify,
+          "spread evenly over the parts: classes and body parts, the labels that occur, or nothing (ours)");
     field("workers", self.workers, "threads that read and preprocess volumes", between(1, 256));
   }
   void check(const ConfigCheck& check) const {
@@ -130,6 +148,8 @@ struct DataConfig {
     check(intensity != choice::Intensity::percentile || low_percentile > 0 || high_percentile < 100, "intensity",
           "is percentile, but low_percentile is 0 and high_percentile 100; 0.5 and 99.5 are usual");
     check(!planes.empty(), "planes", "is empty, expected at least one plane");
+    check(split_by != choice::SplitBy::folds || fold < folds, "fold", "is ", fold, ", expected less than folds ",
+          folds);
     check(split[0] > 0, "split", "gives no subject to training; its first number must be above 0");
   }
 };
