@@ -28,6 +28,7 @@
 #include "m3i/train/reconstruction.hpp"
 #include "m3i/train/report.hpp"
 #include "m3i/train/samples.hpp"
+#include "m3i/train/scores_report.hpp"
 #include "m3i/train/segmentation.hpp"
 #include "m3i/train/segmentation_scores.hpp"
 #include "m3i/train/setting.hpp"

@@ -74,13 +74,13 @@ TEST_CASE("wilcoxon: ties and zeros, exactly", "[fast]") {
   CHECK(approximate.p == Approx(0.015791256645190394).epsilon(1e-10));
   CHECK(wilcoxon_signed_rank(many, ZeroDifferences::pratt).p == Approx(0.016011694065171576).epsilon(1e-10));
   std::vector<double> half;
-  for (Index i = 0; i < 200; ++i) half.push_back(double(i * 7919 % 199) - 84.5);
+  for (Index i = 0; i < 200; ++i) half.push_back(double(i * 7919 % 199) - 91.5);
   const auto exact = wilcoxon_signed_rank(half);
   double variance = 0;
   for (const Index r : detail::doubled_ranks(half)) variance += double(r * r) / 16;
   CHECK(exact.exact);  // close to the normal approximation already
   CHECK(exact.p ==
-        Approx(std::erfc(std::abs(exact.statistic - 200 * 201 / 4.0) / std::sqrt(2 * variance))).epsilon(0.01));
+        Approx(std::erfc(std::abs(exact.statistic - 200 * 201 / 4.0) / std::sqrt(2 * variance))).epsilon(0.02));
 }
 
 TEST_CASE("paired t test: published examples", "[fast]") {

@@ -7,7 +7,7 @@
 #include "catch.hpp"
 #include "m3i/testing.hpp"
 #include "m3i/train/classification.hpp"
-#include "m3i/train/segmentation_scores.hpp"
+#include "m3i/train/scores_report.hpp"
 #include "m3i/train/table_text.hpp"
 
 using namespace m3i;
@@ -171,7 +171,14 @@ TEST_CASE("scores: absent, missed and invented structures are told apart", "[tra
   CHECK(json["spurious"] == 1);
   CHECK(json["structures"][1]["label"] == 5);
   CHECK_THAT(json.dump(), Contains("\"hd95_mm\":null"));
-  CHECK_THAT(scores_csv(scores), Contains("\"s\",\"\",\"b, \"\"c\"\"\",5,0,,1,0\n"));
+  CHECK(json["absent"] == 0);
+  CHECK(json["structures"][0]["hd95_median_mm"].get<double>() == Approx(1.8));
+  CHECK(json["structures"][1]["hd95_skipped"] == 1);
+  CHECK(json["structures"][2]["dice_skipped"] == 1);
+  CHECK(json["cases"][0]["structures"][1]["empty"] == "prediction");
+  CHECK_THAT(scores_csv(scores),
+             Contains("structure,label,dice,hd95_mm,iou,nsd_at_1_mm,assd_mm,hd_mm,voxels_reference,"));
+  CHECK_THAT(scores_csv(scores), Contains("s,,\"b, \"\"c\"\"\",5,0,,0,0,,,1,0,prediction\n"));
 
   scores.convention = Hausdorff95::nnformer;
   scores.cases[0] = score_case(scores, volume({1, 1, 0, 0, 3}), volume({1, 1, 1, 2, 0}), {2, 1, 1});
@@ -179,6 +186,28 @@ TEST_CASE("scores: absent, missed and invented structures are told apart", "[tra
   CHECK(scores.cases[0].structures[2].hd95 == 0);
   CHECK(scores_json(scores).contains("hd95_mean_voxels"));
   CHECK_THROWS_AS(parse_convention("mine"), ConfigError);
+}
+
+TEST_CASE("scores: the policy for empty masks is followed, counted and named", "[train][fast]") {
+  const auto volume = [](std::vector<std::uint8_t> v) {
+    return Tensor<std::uint8_t>::from(v, {Index(v.size()), 1, 1});
+  };
+  SegmentationScores scores{Hausdorff95::medpy, {"background", "a", "b", "c"}, {0, 1, 2, 3}, {}};
+  scores.nsd_tolerance = 2.5;
+  scores.empty = parse_empty("perfect,infinite,diagonal");
+  scores.cases.push_back(score_case(scores, volume({1, 0, 0, 0}), volume({0, 2, 0, 0}), {3, 4, 12}));
+  const auto& s = scores.cases[0].structures;
+  CHECK((s[0].dice == 0 && s[0].nsd == 0 && s[0].hd95 == Approx(std::sqrt(12 * 12 + 4 * 4 + 12 * 12))));
+  CHECK((s[1].dice == 0 && std::isinf(s[1].hd) && std::isinf(s[1].assd)));
+  CHECK((s[2].dice == 1 && s[2].iou == 1 && s[2].nsd == 1 && s[2].hd95 == 0));
+  const OrderedJson json = scores_json(scores);
+  CHECK(json["hd95_mean_mm"] == "inf");
+  CHECK(json["nsd_mean_at_2.5_mm"].get<double>() == Approx(1.0 / 3));
+  CHECK((json["absent"] == 1 && json["missed"] == 1 && json["spurious"] == 1));
+  CHECK(json["conventions"]["empty_distances"] == "perfect,infinite,diagonal");
+  CHECK_THAT(scores.hd95_text(), Contains("HD95 (medpy, mm); empty masks: perfect,infinite,diagonal"));
+  CHECK_THAT(scores_csv(scores), Contains(",inf,"));
+  CHECK_THAT(table_text(scores_table(scores)), Contains("inf"));
 }
 
 TEST_CASE("scores: no case gives null, not a number", "[train][fast]") {
