@@ -86,6 +86,7 @@ void print_plan(const Request& r, const Endpoint& endpoint, const Plan& plan) {
   const CaptionCost& c = plan.cost;
   std::printf("caption: %zu slices, %lld answered already, %lld to send to %s (%.1f MB)\n", plan.triplets.size(),
               number(plan.answered), number(c.pictures), endpoint.host.c_str(), double(c.bytes) / 1e6);
+  if (plan.jobs.empty()) return;
   std::printf(
       "caption: estimate: %lld tokens in, %lld out (at most %lld); pictures by the published rule of GPT-4o at "
       "detail \"%s\"\n",
@@ -100,7 +101,6 @@ void print_plan(const Request& r, const Endpoint& endpoint, const Plan& plan) {
 /// Says what leaves this machine, and goes on only with consent.
 void ask_for_consent(const Request& r, const Endpoint& endpoint, const Plan& plan) {
   if (endpoint.loopback || plan.jobs.empty()) return;
-  std::fflush(stdout);
   std::fprintf(
       stderr,
       "caption: WARNING: %lld pictures and the prompt will leave this machine for %s%s.\n"
@@ -171,12 +171,19 @@ void print_outcome(const Plan& plan, const CaptionJournal& journal) {
               number(tokens_out));
 }
 
+/// CLIP's tokenizer if --vocabulary names one: its own list of merges, or a folder as fit_clip writes it.
+std::optional<BytePairTokenizer> tokenizer_of(const Request& r) {
+  if (r.vocabulary.empty()) return std::nullopt;
+  std::error_code error;
+  if (!fs::is_directory(r.vocabulary, error)) return BytePairTokenizer::from_clip(r.vocabulary);
+  return BytePairTokenizer::from_hugging_face(r.vocabulary + "/vocab.json", r.vocabulary + "/merges.txt");
+}
+
 /// Captions that CLIP's context of 77 cuts: by its tokenizer, or about, from the count of words.
 void print_lengths(const Request& r, const std::vector<Triplet>& triplets) {
   constexpr Index room = 75;  // start and end take two
   Index over = 0, longest = 0;
-  std::optional<BytePairTokenizer> tokenizer;
-  if (!r.vocabulary.empty()) tokenizer = BytePairTokenizer::from_clip(r.vocabulary);
+  const auto tokenizer = tokenizer_of(r);
   for (const Triplet& t : triplets) {
     const Index n = tokenizer ? tokenizer->count(t.caption) : count_words(t.caption) * 4 / 3;
     over += n > room;
@@ -187,7 +194,7 @@ void print_lengths(const Request& r, const std::vector<Triplet>& triplets) {
               tokenizer ? "" : ", judged by words; --vocabulary counts exactly");
   if (over > 0)
     std::printf(
-        "caption: CLIP loses the ends of these; choose what happens to them with data.long_captions, or ask for "
+        "caption: CLIP loses the ends of these; choose what happens to them with clip.long_captions, or ask for "
         "shorter ones with --prompt\n");
 }
 
@@ -200,18 +207,23 @@ int run(Request r) {
   require<ConfigError>(!fs::is_directory(r.out, error), r.out, ": is a folder; name a file, e.g. captioned.jsonl");
   require<ConfigError>(r.overwrite || !fs::exists(r.out, error) || fs::exists(r.journal(), error), r.out,
                        ": exists and is not of this program; name another output, or say --overwrite");
-  if (!r.vocabulary.empty()) BytePairTokenizer::from_clip(r.vocabulary);  // before anything is paid for
+  require<FileError>(r.http.ca_file.empty() || fs::exists(r.http.ca_file, error), r.http.ca_file, ": no such file");
+  tokenizer_of(r);  // a wrong path ends here, before anything is paid for
   if (r.dry_run) {
     print_plan(r, endpoint, make_plan(r, read_caption_journal(r.journal())));
     return 0;
   }
   const ApiKey key = key_of(r, endpoint);
-  const Plan before = make_plan(r, read_caption_journal(r.journal()));
-  print_plan(r, endpoint, before);
-  ask_for_consent(r, endpoint, before);
+  Plan plan = make_plan(r, read_caption_journal(r.journal()));
+  print_plan(r, endpoint, plan);
+  std::fflush(stdout);
+  ask_for_consent(r, endpoint, plan);
 
   CaptionJournal journal(r.journal());
-  const Plan plan = make_plan(r, journal.answers());
+  std::erase_if(plan.jobs, [&](const CaptionJob& job) {  // another run may have ended while we asked
+    const CaptionAnswer* a = journal.find(job.key);
+    return a != nullptr && has_caption(a->status);
+  });
   Interrupt interrupt;
   Progress progress("caption", Index(plan.jobs.size()));
   Index done = 0;
@@ -236,8 +248,9 @@ int run(Request r) {
   if (!plan.jobs.empty()) progress.finish();
 
   if (!result.stopped.empty() || interrupt.requested()) {
-    std::printf("caption: %lld of %zu slices have an answer; they are kept in %s, run the same command to go on\n",
-                number(plan.answered + result.answered), plan.triplets.size(), r.journal().c_str());
+    const Index kept = plan.answered + result.answered;
+    std::printf("caption: %lld of %zu slices have an answer%s\n", number(kept), plan.triplets.size(),
+                text(kept > 0 ? ", kept in " + r.journal() : "", "; run the same command to go on").c_str());
     require<ConfigError>(result.stopped.empty(), "stopped: ", result.stopped);
     return interrupt.exit_code();
   }
@@ -246,8 +259,9 @@ int run(Request r) {
   require<ConfigError>(!triplets.empty(), "no slice got a caption, so ", r.out, " is not written");
   write_triplets(r.out, triplets);
   print_lengths(r, triplets);
-  std::printf("caption: %zu triplets in %s; the others of %zu are left out\n", triplets.size(), r.out.c_str(),
-              plan.triplets.size());
+  const std::size_t missing = plan.triplets.size() - triplets.size();
+  std::printf("caption: %zu triplets in %s%s\n", triplets.size(), r.out.c_str(),
+              missing > 0 ? text("; ", missing, " without a caption are left out").c_str() : "");
   if (result.failed == 0) return 0;
   std::printf("caption: %lld slices failed in a way that may pass; run the same command to ask for them again\n",
               number(result.failed));
@@ -260,6 +274,7 @@ void add_service_options(CLI::App& app, Request& r) {
   app.add_option("--key-env", r.key_env, "NAME of the environment variable that holds the key")->capture_default_str();
   app.add_flag("--allow-http", r.allow_http, "allow an unencrypted address of another machine");
   app.add_flag("--i-understand", r.understood, "I know which pictures leave this machine, and may send them");
+  app.add_option("--ca-file", r.http.ca_file, "certificates (PEM) to trust instead of the system's");
   app.add_option("--timeout", r.http.timeout_seconds, "seconds for one request")
       ->check(CLI::Range(0.05, 3600.0))
       ->capture_default_str();
@@ -321,8 +336,8 @@ int main(int argc, char** argv) {
     price_in->needs(price_out);
     price_out->needs(price_in);
     app.add_option("--vocabulary", r.vocabulary,
-                   "CLIP's bpe_simple_vocab_16e6.txt(.gz): counts captions that are too "
-                   "long for it");
+                   "CLIP's bpe_simple_vocab_16e6.txt(.gz), or a folder with vocab.json and merges.txt: counts captions "
+                   "that are too long for it");
     app.add_flag("--retry-failed", r.retry_failed, "ask again where the model declined or said nothing");
     app.add_flag("--overwrite", r.overwrite, "replace OUT even if another program wrote it");
     app.footer(
