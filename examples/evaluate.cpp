@@ -16,6 +16,15 @@ struct Request {
   std::vector<std::string> paths;  ///< MODEL DATA OUT, or OUT
   std::string predictions, labels, split, part = "all", convention = "monai", device = "cpu";
   std::vector<std::string> names;
+  std::string empty;         ///< policy for empty masks; "": the convention's own
+  double nsd_tolerance = 1;  ///< mm (nnformer: voxels)
+
+  SegmentationScores scores(const LabelScheme& scheme) const {
+    SegmentationScores out{parse_convention(convention), scheme.names, scheme.values, {}, nsd_tolerance};
+    if (!empty.empty()) out.empty = parse_empty(empty);
+    return out;
+  }
+  InferenceRequest inference;
 };
 
 void write_scores(const std::string& program, const SegmentationScores& scores, const std::string& out) {
@@ -39,15 +48,18 @@ Cohort cohort_of(const Request& request, Task task, const MethodConfig& config, 
 void evaluate_segmentation(const Request& request, const ModelFile& file, const Cohort& cohort, Device device) {
   const auto model = load_segmentation_model(file, device);
   const LabelScheme scheme{file.info.names, file.info.values};
-  SegmentationScores scores{parse_convention(request.convention), scheme.names, scheme.values, {}};
+  SegmentationScores scores = request.scores(scheme);
   const auto entries = cohort.part(request.part);
   Progress progress("evaluate", Index(entries.size()));
+  Segmenter<float> segmenter(model, file.info.config.network.image_size, scheme.classes(), device,
+                             request.inference.options(file.info.config),
+                             [&](const std::string& line) { progress.say("evaluate: " + line); });
   for (const Index e : entries) {
     const SubjectEntry& entry = cohort.entry(e);
     const auto truth =
         LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
     const auto prediction =
-        segment(model, apply(preprocessing_chain(file.info), read_nifti<float>(entry.image)), device);
+        segmenter.on_input_grid(apply(preprocessing_chain(file.info), read_nifti<float>(entry.image)));
     SegmentationCase one = score_case(scores, prediction.voxels, truth, spacing_mm(prediction.affine));
     one.subject = entry.subject, one.image = entry.image, one.labels = entry.labels;
     scores.cases.push_back(std::move(one));
@@ -74,7 +86,8 @@ void evaluate_classification(const Request& request, const ModelFile& file, cons
   make_folder(request.paths[2]);
   const OrderedJson metrics = classification_metrics(cases, file.info.names, file.info.config.run.seed);
   write_metrics(request.paths[2] + "/metrics.json", metrics);
-  std::printf("%s  accuracy %s\n  AUC      %s\nevaluate: wrote %s/metrics.json\n", table_text(table).c_str(),
+  write_file(request.paths[2] + "/cases.csv", classification_csv(cases, file.info.names));
+  std::printf("%s  accuracy %s\n  AUC      %s\nevaluate: wrote %s/metrics.json, cases.csv\n", table_text(table).c_str(),
               metric_text(metrics, "accuracy").c_str(), metric_text(metrics, "auc").c_str(), request.paths[2].c_str());
 }
 
@@ -166,7 +179,7 @@ void evaluate_files(const Request& request) {
   const auto pairs = pair_files(request);
   const LabelScheme scheme = scheme_of(pairs, request.names);
   const LabelTable table(scheme, {});
-  SegmentationScores scores{parse_convention(request.convention), scheme.names, scheme.values, {}};
+  SegmentationScores scores = request.scores(scheme);
   for (const FilePair& pair : pairs) {
     const auto prediction = read_labels<std::int32_t>(pair.prediction), labels = read_labels<std::int32_t>(pair.labels);
     SegmentationCase one = score_case(scores, table.classes(prediction.voxels, pair.prediction),
@@ -179,7 +192,7 @@ void evaluate_files(const Request& request) {
 
 int run(const Request& request) {
   const bool files = !request.predictions.empty() || !request.labels.empty();
-  parse_convention(request.convention);
+  request.scores({});
   if (files) {
     require<UsageError>(!request.predictions.empty() && !request.labels.empty(),
                         "--predictions and --labels belong together");
@@ -202,11 +215,13 @@ int run(const Request& request) {
 int main(int argc, char** argv) {
   return run_program(argc, argv, [&] {
     CLI::App app(
-        "Scores segmentations by Dice and the 95th percentile Hausdorff distance (HD95), classifications by accuracy "
-        "and AUC.\n"
+        "Scores segmentations by Dice and surface distances (HD95, HD, ASSD, NSD), classifications by accuracy and "
+        "AUC.\n"
         "  evaluate MODEL DATA OUT                              a model on a data set\n"
         "  evaluate --predictions DIR --labels DIR OUT          label files that any program has written\n"
-        "Prints a table; makes OUT/metrics.json and, for segmentations, OUT/scores.csv with every case and structure.");
+        "Prints a table; makes OUT/metrics.json and OUT/scores.csv with every case and structure (classifications: "
+        "cases.csv).\nmetrics.json names the conventions and says what the columns mean; `compare` takes two "
+        "scores.csv.");
     Request request;
     app.add_option("paths", request.paths, "MODEL DATA OUT, or OUT alone")->required()->expected(1, 3);
     app.add_option("--split", request.split, "split.json of the run that made the model");
@@ -220,13 +235,27 @@ int main(int argc, char** argv) {
                    "medpy, in voxels,\n"
                    "and empty masks count 0). Figures of different conventions cannot be compared")
         ->capture_default_str();
+    app.add_option(
+           "--nsd-tolerance", request.nsd_tolerance,
+           "of the normalised surface distance (NSD), in mm (nnformer: voxels): how far a surface may be off and "
+           "still count")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--empty", request.empty,
+                   "value where the prediction or the reference has no voxel: skip, zero, perfect (distance 0, overlap "
+                   "1), diagonal\n"
+                   "(of the image, overlap 0), infinite (overlap 0) or error; or three of them for both empty, "
+                   "prediction empty,\n"
+                   "reference empty: perfect,diagonal,diagonal. Default: what the named software does");
     app.add_option("--device", request.device, "cpu, cuda:0, ...")->capture_default_str();
+    request.inference.add_to<CLI::Range>(app);
     app.footer(
         "Example:  evaluate runs/seg/model.safetensors data/phantoms scores --split runs/seg/split.json --part test\n"
         "          evaluate --predictions labels/ --labels data/phantoms/labelsTr scores --names skull,brain\n"
-        "A structure that is absent from the reference has no Dice and is left out of means (nnformer: 1 or 0); a "
-        "structure\n"
-        "that is missed or invented has no HD95, and is counted. Spacing comes from the label file's header.");
+        "Without --empty, a structure that is absent from the reference has no Dice and is left out of means "
+        "(nnformer: 1 or 0); a\n"
+        "structure that is missed or invented has no HD95 (nnformer: 0). Both are counted. Spacing comes from the "
+        "label file's header.");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     return run(request);
   });

@@ -100,6 +100,7 @@ int run(const Request& request, const MethodConfig& config) {
   const Device device = Device::parse(config.run.device);
 
   // Everything that can be wrong with the input is found before anything is written.
+  require_whole_volumes(config, "finetune_classification");
   const Cohort cohort =
       load_cohort(request.data, request.split, Task::classification, config, c.training.train_fraction);
   const auto classes = classes_of(cohort);

@@ -31,14 +31,10 @@ double training_step(const SegmentationModel<T>& model,
 }
 
 /// Mean Dice over structures and validation subjects, on the network's grid; NaN without any.
-double validate(const SegmentationModel<T>& model,
-                const Cohort& cohort,
-                const SampleSource& samples,
-                Index classes,
-                Device device) {
+double validate(Segmenter<T>& segmenter, const Cohort& cohort, const SampleSource& samples, Index classes) {
   std::vector<double> dice;
   for (const Index entry : cohort.validation) {
-    const auto prediction = most_probable(class_probabilities(model, samples.image(entry), device));
+    const auto prediction = segmenter.labels(samples.image(entry));
     dice.push_back(dice_scores(prediction, samples.classes(entry), classes, EmptyDice::nan).mean);
   }
   return mean_skipping_nan(dice);
@@ -67,7 +63,7 @@ void draw_overlay(const std::string& path,
 }
 
 /// The test subjects, scored on their own grids. Pictures go to OUT/overlays.
-SegmentationScores test(const SegmentationModel<T>& model,
+SegmentationScores test(Segmenter<T>& segmenter,
                         const Cohort& cohort,
                         const LabelScheme& scheme,
                         const MethodConfig& config,
@@ -78,8 +74,7 @@ SegmentationScores test(const SegmentationModel<T>& model,
   for (const Index e : cohort.test) {
     const SubjectEntry& entry = cohort.entry(e);
     const Volume<float> image = read_nifti<float>(entry.image);
-    const auto prediction =
-        segment(model, apply(preprocessing_chain(config), image), Device::parse(config.run.device)).voxels;
+    const auto prediction = segmenter.on_input_grid(apply(preprocessing_chain(config), image)).voxels;
     const auto truth =
         LabelTable(scheme, cohort.structures(e)).classes(read_labels<std::int32_t>(entry.labels).voxels, entry.labels);
     SegmentationCase one = score_case(scores, prediction, truth, spacing_mm(image.affine));
@@ -111,7 +106,9 @@ int run(const Request& request, const MethodConfig& config) {
   const SegmentationModel<T> model(config, scheme.classes());
   start_from_pretrained("finetune_segmentation", model, request.pretrained, config);
   to(model, device);
-  const FinetunePlan plan(Index(cohort.train.size()), c.training);
+  const bool patches = config.data.fit == choice::Fit::patch;
+  const auto items = repeated(cohort.train, patches ? c.patch.per_volume : 1);
+  const FinetunePlan plan(Index(items.size()), c.training);
   std::printf(
       "finetune_segmentation: %s\nfinetune_segmentation: %lld structures, %lld parameters, %lld steps of %lld, device "
       "%s\n",
@@ -135,7 +132,11 @@ int run(const Request& request, const MethodConfig& config) {
   if (request.resume) best.resume();
 
   const SampleSource samples(cohort, preprocessing_chain(config), scheme);
-  TrainingBatches batches(samples, cohort, cohort.train, true, config, c.training, training.first_step() * plan.batch);
+  Segmenter<T> segmenter(model, config.network.image_size, scheme.classes(), device, {c.patch.overlap},
+                         [&](const std::string& line) {
+                           if (patches) std::fprintf(stderr, "finetune_segmentation: %s\n", line.c_str());
+                         });
+  TrainingBatches batches(samples, cohort, items, true, config, c.training, training.first_step() * plan.batch);
   const int code = training.loop([&](Index step, OrderedJson& record) {
     Stopwatch watch;
     const VolumeBatch batch = batches.next(plan.batch, device);
@@ -147,7 +148,7 @@ int run(const Request& request, const MethodConfig& config) {
         training_step(model, batch, c, trainer, Random(config.run.seed, 3).split(std::uint64_t(step)), record);
     record["step_seconds"] = watch.lap();
     if (plan.validates(step) && !cohort.validation.empty()) {
-      const double dice = validate(model, cohort, samples, scheme.classes(), device);
+      const double dice = validate(segmenter, cohort, samples, scheme.classes());
       best.offer(dice, step + 1);
       record["validation"] = dice;
     }
@@ -157,7 +158,7 @@ int run(const Request& request, const MethodConfig& config) {
   if (code != 0) return code;
 
   best.finish(plan.steps);
-  const SegmentationScores scores = test(model, cohort, scheme, config, out);
+  const SegmentationScores scores = test(segmenter, cohort, scheme, config, out);
   OrderedJson metrics = scores_json(scores);
   metrics["run"] = {{"seed", config.run.seed},
                     {"pretrained", request.pretrained},
@@ -182,6 +183,7 @@ int main(int argc, char** argv) {
         "Fine-tunes the volume network to segment the structures of a data set: images with label volumes, as\n"
         "dataset.json (Decathlon, nnU-Net) names them, or by file names (imagesTr/labelsTr, X and X_label).\n"
         "Subjects are split 7:1:2; the model that is best on the validation subjects is tested.\n"
+        "With data.fit=patch the network learns from random crops and is applied window by window.\n"
         "Makes OUT/model.safetensors, metrics.json, split.json, loss.svg, overlays/*.png, log.jsonl, checkpoints.");
     Request request;
     ProgramOptions options;

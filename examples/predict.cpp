@@ -16,10 +16,11 @@ struct Request {
   std::string model, input, output, device = "cpu";
   int threads = 0;
   bool first_frame = false;
+  InferenceRequest inference;
 };
 
-/// The images of a file or folder, checked before anything is written. Label files of a folder are passed over.
-std::vector<std::string> images_of(const Request& request) {
+/// The images of a file or folder. Label files of a folder are passed over.
+SubjectList subjects_of(const Request& request) {
   std::error_code error;
   require<FileError>(fs::exists(request.input, error), request.input, ": no such file or folder");
   SubjectList list;
@@ -31,7 +32,9 @@ std::vector<std::string> images_of(const Request& request) {
     list.entries.emplace_back().image = request.input;
     list.entries[0].subject = detail::nifti_stem(request.input);
   }
-  require_sound_dataset(list, {.first_frame = request.first_frame});
+  return list;
+}
+std::vector<std::string> images_of(const SubjectList& list) {
   std::vector<std::string> images;
   for (const SubjectEntry& e : list.entries) images.push_back(e.image);
   return images;
@@ -60,33 +63,77 @@ void check_paths(const std::vector<std::string>& images, const std::vector<std::
       require<ConfigError>(!fs::equivalent(path, image, error), path, ": is an input; name another output");
 }
 
-Volume<float> read_image(const Request& request, const std::string& path) {
-  return read_nifti<float>(path, {request.first_frame});
+Preprocessed<float> read_image(const Request& request, const ModelFile& file, const std::string& path) {
+  const auto volume = read_nifti<float>(path, {request.first_frame});
+  check_intensities(volume, path);
+  return apply(preprocessing_chain(file.info), volume);
 }
 
-void predict_labels(const Request& request, const ModelFile& file, Device device) {
+void write_classes(const std::string& path, const LabelScheme& scheme, const Volume<std::uint8_t>& classes) {
+  if (scheme.values.back() <= 255)
+    write_labels(
+        path, Volume<std::uint8_t>{label_values<std::uint8_t>(scheme, classes.voxels), classes.affine, classes.header});
+  else write_labels(path, Volume<std::int32_t>{label_values(scheme, classes.voxels), classes.affine, classes.header});
+}
+
+/// Label files, one by one. A bad image of several is named, and the others go on. Returns the exit code.
+int predict_labels(const Request& request, const ModelFile& file, Device device) {
   const auto model = load_segmentation_model(file, device);
   const LabelScheme scheme{file.info.names, file.info.values};
-  const auto images = images_of(request);
+  const auto images = images_of(subjects_of(request));
   const auto paths = label_paths(request, images);
   check_paths(images, paths);
+  const InferenceOptions options = request.inference.options(file.info.config);
   make_folder(fs::absolute(paths[0]).parent_path().string());
+
+  const Interrupt interrupt("\nstopping; files that are there are whole; once more to leave at once\n");
   Progress progress("predict", Index(images.size()));
+  Index done = 0;
+  std::vector<std::string> failed;
+  Segmenter<float> segmenter(
+      model, file.info.config.network.image_size, scheme.classes(), device, options,
+      [&](const std::string& line) { progress.say("predict: " + line); },
+      [&](Index window, Index windows) {
+        if (interrupt.requested()) throw LeaveProgram{interrupt.exit_code()};
+        if (windows > 1) progress.update(done, text("window ", window, " of ", windows));
+      });
+  const auto failure = [&](const std::string& image, const char* why) {
+    if (images.size() == 1) throw;
+    progress.say(text("predict: error: ", why));
+    failed.push_back(image);
+  };
   for (std::size_t i = 0; i < images.size(); ++i) {
-    const auto classes = segment(model, apply(preprocessing_chain(file.info), read_image(request, images[i])), device);
-    write_labels(paths[i], Volume<std::int32_t>{label_values(scheme, classes.voxels), classes.affine, classes.header});
-    progress.update(Index(i) + 1);
+    try {
+      const Preprocessed<float> prepared = read_image(request, file, images[i]);
+      memory_release_cached();  // what preprocessing has used is not needed for the windows
+      write_classes(paths[i], scheme, segmenter.on_input_grid(prepared));
+    } catch (const Error& error) {
+      failure(images[i], error.what());
+    } catch (const std::bad_alloc&) {
+      failure(images[i], (images[i] + ": out of memory").c_str());
+    }
+    if (interrupt.requested()) throw LeaveProgram{interrupt.exit_code()};
+    progress.update(done = Index(i) + 1);
   }
   progress.finish();
   for (Index c = 1; c < scheme.classes(); ++c)
     std::printf("  %d  %s\n", int(scheme.values[std::size_t(c)]), scheme.names[std::size_t(c)].c_str());
-  std::printf("predict: wrote %s%s\n", paths[0].c_str(),
-              paths.size() > 1 ? text(" and ", paths.size() - 1, " more").c_str() : "");
+  std::printf("predict: wrote %zu label file%s to %s\n", images.size() - failed.size(),
+              images.size() - failed.size() == 1 ? "" : "s",
+              images.size() == 1 ? paths[0].c_str() : fs::path(paths[0]).parent_path().string().c_str());
+  if (failed.empty()) return 0;
+  std::fflush(stdout);
+  std::fprintf(stderr, "predict: %zu of %zu images have no labels:\n", failed.size(), images.size());
+  for (const std::string& image : failed) std::fprintf(stderr, "  %s\n", image.c_str());
+  return 1;
 }
 
-void predict_classes(const Request& request, const ModelFile& file, Device device) {
+int predict_classes(const Request& request, const ModelFile& file, Device device) {
+  require_whole_volumes(file.info.config, "classification");
   const auto model = load_classification_model(file, device);
-  const auto images = images_of(request);
+  const SubjectList subjects = subjects_of(request);
+  require_sound_dataset(subjects, {.first_frame = request.first_frame});
+  const auto images = images_of(subjects);
   std::error_code error;
   require<ConfigError>(!fs::is_directory(request.output, error), request.output,
                        ": is a folder; classes are written to one JSON file");
@@ -95,7 +142,7 @@ void predict_classes(const Request& request, const ModelFile& file, Device devic
   Table table({"image", "class"});
   for (const std::string& name : file.info.names) table.header.push_back("p(" + name + ")");
   for (const std::string& image : images) {
-    const auto volume = apply(preprocessing_chain(file.info), read_image(request, image)).volume.voxels;
+    const auto volume = read_image(request, file, image).volume.voxels;
     const ClassifiedCase one{"", image, 0, class_probabilities(model, volume, device)};
     out["cases"].push_back({{"image", image},
                             {"class", one.predicted()},
@@ -108,6 +155,7 @@ void predict_classes(const Request& request, const ModelFile& file, Device devic
   if (const auto folder = fs::path(request.output).parent_path(); !folder.empty()) make_folder(folder.string());
   write_metrics(request.output, out);
   std::printf("%spredict: wrote %s\n", table_text(table).c_str(), request.output.c_str());
+  return 0;
 }
 
 int run(const Request& request) {
@@ -121,9 +169,8 @@ int run(const Request& request) {
   if (request.threads > 0) set_thread_count(request.threads);
   std::printf("predict: %s model, %lld classes\npredict: preprocessing: %s\n", file.info.kind.c_str(),
               (long long)file.info.classes(), preprocessing_text(file.info).c_str());
-  if (file.info.kind == "segmentation") predict_labels(request, file, device);
-  else predict_classes(request, file, device);
-  return 0;
+  return file.info.kind == "segmentation" ? predict_labels(request, file, device)
+                                          : predict_classes(request, file, device);
 }
 
 }  // namespace
@@ -146,10 +193,16 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::Range(0, 4096));
     app.add_flag("--first-frame", request.first_frame, "of a file with several frames, take the first");
+    request.inference.add_to<CLI::Range>(app);
     app.footer(
         "Example:  predict runs/seg/model.safetensors scan.nii.gz labels.nii.gz\n"
         "          predict runs/seg/model.safetensors scans/ labels/         (labels/NAME.nii.gz for each scan)\n"
-        "          predict runs/cls/model.safetensors scans/ classes.json");
+        "          predict runs/cls/model.safetensors scans/ classes.json\n"
+        "Volumes larger than the network's input are segmented window by window; the memory that takes is printed "
+        "first and\n"
+        "does not grow with the length of the scan. Of a folder, images that cannot be read are named and passed over; "
+        "the\n"
+        "exit code is then 1. Every label file is whole or not there.");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     return run(request);
   });

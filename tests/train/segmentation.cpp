@@ -224,6 +224,10 @@ TEST_CASE("classification: with one class the AUC is undefined and says why", "[
   CHECK(both["accuracy"].get<double>() == Approx(4.0 / 6));
   CHECK(both["accuracy_interval"].size() == 2);
   CHECK(both["confusion"].dump() == "[[3,0],[2,1]]");
+  CHECK(both["per_class"][1]["sensitivity"].get<double>() == Approx(1.0 / 3));
+  CHECK(both["per_class"][1]["precision"] == 1);
+  CHECK_THAT(classification_csv(cases, {"healthy", "very, ill"}),
+             Contains("correct,probability healthy,\"probability very, ill\"\ns0,,healthy,healthy,1,0.95,"));
   for (auto& c : cases) c.label = 1;
   const OrderedJson one = classification_metrics(cases, {"healthy", "ill"}, 0);
   CHECK(one["auc"].is_null());

@@ -72,6 +72,8 @@ class RowLabels {
       for (Index line = begin; line < end; ++line) {
         const Index i = planes[std::size_t(line / m[1])], j = line % m[1];
         const double x = map_({double(i), double(j), 0})[std::size_t(axis_)];
+        const double along = step_k * double(m[2] - 1);
+        if (x + std::max(0.0, along) < from - tie || x + std::min(0.0, along) > to + tie) continue;
         Index first = 0, past = m[2];
         if (std::abs(step_k) > 1e-9) {  // where the line can be between the rows; each voxel is looked at exactly below
           const double a = (from - x) / step_k, b = (to - x) / step_k, top = double(m[2]);

@@ -9,6 +9,7 @@
 #include "m3i/metrics/classification.hpp"
 #include "m3i/ops/softmax.hpp"
 #include "m3i/train/finetune.hpp"
+#include "m3i/train/group_chart.hpp"
 #include "m3i/train/markup.hpp"
 #include "m3i/train/volumes.hpp"
 
@@ -116,7 +117,34 @@ inline OrderedJson classification_metrics(const std::vector<ClassifiedCase>& cas
                     {"probabilities", c.probabilities}});
   }
   out["confusion"] = confusion;
+  out["per_class"] = OrderedJson::array();
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    Index labelled = 0, predicted = 0;
+    for (std::size_t d = 0; d < classes.size(); ++d) labelled += confusion[c][d], predicted += confusion[d][c];
+    const auto share = [&](Index of) { return of ? OrderedJson(double(confusion[c][c]) / double(of)) : OrderedJson(); };
+    out["per_class"].push_back({{"name", classes[c]},
+                                {"count", labelled},
+                                {"predicted", predicted},
+                                {"sensitivity", share(labelled)},
+                                {"precision", share(predicted)}});
+  }
   out["cases"] = list;
+  return out;
+}
+
+/// One line a case: subject, image, class, predicted, correct (1 or 0), and the probability of each class, in [0, 1].
+inline std::string classification_csv(const std::vector<ClassifiedCase>& cases,
+                                      const std::vector<std::string>& classes) {
+  std::string out = "subject,image,class,predicted,correct";
+  for (const std::string& name : classes) out += "," + detail::csv_field("probability " + name);
+  out += '\n';
+  for (const ClassifiedCase& c : cases) {
+    out += text(detail::csv_field(c.subject), ',', detail::csv_field(c.image), ',',
+                detail::csv_field(classes[std::size_t(c.label)]), ',',
+                detail::csv_field(classes[std::size_t(c.predicted())]), ',', int(c.predicted() == c.label));
+    for (const double p : c.probabilities) out += "," + text(p);
+    out += '\n';
+  }
   return out;
 }
 

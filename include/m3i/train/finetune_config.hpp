@@ -54,6 +54,23 @@ struct FinetuneConfig {
   }
 };
 
+/// Training on crops of volumes that are larger than the network's input (data.fit = patch), and sliding windows over
+/// them.
+struct PatchConfig {
+  double foreground = 1.0 / 3;
+  Index per_volume = 1;
+  double overlap = 0.5;
+
+  template <class Self, class Field>
+  static void fields(Self& self, Field&& field) {
+    field("foreground", self.foreground, "share of crops around a voxel of a structure (nnU-Net: a third)",
+          between(0, 1));
+    field("per_volume", self.per_volume, "crops of each volume in an epoch (ours)", between(1, 100000));
+    field("overlap", self.overlap, "of neighbouring windows in validation and prediction (nnU-Net: 0.5)",
+          from_below(0, 1));
+  }
+};
+
 /// Segmentation (4.2.1): encoder and decoder from pretraining, a new head.
 struct SegmentationConfig {
   FinetuneConfig training;
@@ -61,6 +78,7 @@ struct SegmentationConfig {
   bool background = false;
   double smooth = 1e-5;
   bool deep_supervision = false;
+  PatchConfig patch;
 
   template <class Self, class Field>
   static void fields(Self& self, Field&& field) {
@@ -69,6 +87,7 @@ struct SegmentationConfig {
     field("background", self.background, "let the background count as a class in the Dice loss (ours)");
     field("smooth", self.smooth, "added to numerator and denominator of Dice (ours)", at_least(0));
     field("deep_supervision", self.deep_supervision, "add the losses of the coarser outputs (ours)");
+    field("patch", self.patch, "crops and windows (data.fit = patch)");
   }
 };
 

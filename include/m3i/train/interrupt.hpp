@@ -24,22 +24,25 @@ namespace detail {
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 inline std::atomic<int> interrupt_signal{0};  // the signal that asked, 0 if none
 inline std::atomic<bool> interrupt_active{false};
+inline std::atomic<const char*> interrupt_message{nullptr};
 
 inline void on_interrupt(int signal) {
   int none = 0;
   if (!interrupt_signal.compare_exchange_strong(none, signal)) _exit(128 + signal);
-  constexpr char message[] = "\nstopping after this step and saving; once more to leave at once\n";
-  [[maybe_unused]] const auto written = write(STDERR_FILENO, message, sizeof message - 1);
+  const char* message = interrupt_message;
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, message, std::strlen(message));
 }
 }  // namespace detail
 
 /// Handles SIGINT and SIGTERM while it lives; puts the earlier handlers back. At most one at a time.
 class Interrupt {
  public:
-  Interrupt() {
+  /// `message` is written to the terminal at the first signal.
+  explicit Interrupt(const char* message = "\nstopping after this step and saving; once more to leave at once\n") {
     require<Error>(!detail::interrupt_active.exchange(true),
                    "interrupt: another Interrupt is active; pass that one on");
     detail::interrupt_signal = 0;
+    detail::interrupt_message = message;
     struct sigaction action {};
     action.sa_handler = detail::on_interrupt;
     action.sa_flags = SA_RESTART;  // reads and writes go on; only the loop looks at the flag

@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "m3i/data/subjects.hpp"
@@ -132,11 +133,13 @@ class LabelTable {
   std::map<std::int32_t, std::uint8_t> classes_;
 };
 
-/// Classes to the values that label files have.
-template <class L>
-Tensor<std::int32_t> label_values(const LabelScheme& scheme, const Tensor<L>& classes) {
-  const Tensor<std::int32_t> out(classes.shape());
-  for (Index i = 0; i < classes.size(); ++i) out.data()[i] = scheme.values.at(std::size_t(classes.data()[i]));
+/// Classes to the values that label files have; V must hold them all.
+template <class V = std::int32_t, class L>
+Tensor<V> label_values(const LabelScheme& scheme, const Tensor<L>& classes) {
+  require(std::in_range<V>(scheme.values.back()), "label_values: the value ", scheme.values.back(),
+          " does not fit; use a larger type");
+  const Tensor<V> out(classes.shape());
+  for (Index i = 0; i < classes.size(); ++i) out.data()[i] = V(scheme.values.at(std::size_t(classes.data()[i])));
   return out;
 }
 

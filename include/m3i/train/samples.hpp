@@ -12,6 +12,7 @@
 #include "m3i/data/transform.hpp"
 #include "m3i/train/cohort.hpp"
 #include "m3i/train/label_scheme.hpp"
+#include "m3i/train/patches.hpp"
 #include "m3i/train/volumes.hpp"
 
 namespace m3i {
@@ -111,7 +112,8 @@ inline VolumeBatch make_batch(const std::vector<AugmentedSample>& samples, std::
   return batch;
 }
 
-/// Endless augmented batches of some entries, in a random order each epoch. An entry may be listed more than once.
+/// Endless augmented batches of some entries, in a random order each epoch. An entry may be listed more than once. With
+/// labels and data.fit = patch an item is a random crop of its volume.
 class TrainingBatches {
  public:
   TrainingBatches(const SampleSource& source,
@@ -124,12 +126,21 @@ class TrainingBatches {
       : entries_(std::move(entries)),
         loader_(
             Index(entries_.size()),
-            [this, &source, with_labels, options = augment_options(training.augment, config.run.seed)](
-                const LoaderPlace& place) {
+            [this,
+             &source,
+             with_labels,
+             patch = with_labels && config.data.fit == choice::Fit::patch,
+             size = config.network.image_size,
+             foreground = config.segmentation.patch.foreground,
+             options = augment_options(training.augment, config.run.seed)](const LoaderPlace& place) {
               const Index entry = entries_[std::size_t(place.item)];
               std::optional<Tensor<std::uint8_t>> labels;
               if (with_labels) labels = source.classes(entry);
-              return augment(source.image(entry), labels, options, place.epoch, place.item);
+              if (!patch) return augment(source.image(entry), labels, options, place.epoch, place.item);
+              const Random random = Random(options.seed, patch_stream).split(std::uint64_t(place.epoch));
+              const Size3 begin = patch_begin(*labels, size, foreground, random.split(std::uint64_t(place.item)));
+              return augment(cut_patch(source.image(entry), begin, size), cut_patch(*labels, begin, size), options,
+                             place.epoch, place.item);
             },
             {.threads = int(config.data.workers),
              .ahead = 2 * training.batch_size,
@@ -150,6 +161,8 @@ class TrainingBatches {
   }
 
  private:
+  static constexpr std::uint64_t patch_stream = 0x7061746368;  // "patch"
+
   std::vector<Index> entries_;
   Loader<AugmentedSample> loader_;
 };

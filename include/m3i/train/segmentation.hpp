@@ -1,14 +1,12 @@
 #pragma once
-/// Segmentation: the loss, and labels for a volume on its own grid.
+/// Segmentation: the loss, and networks from files.
 
 #include <string>
 #include <vector>
 
-#include "m3i/autodiff/backward.hpp"
 #include "m3i/ops/loss.hpp"
 #include "m3i/train/finetune.hpp"
 #include "m3i/train/label_scheme.hpp"
-#include "m3i/train/volumes.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -51,36 +49,6 @@ Var<T> segmentation_loss(const std::vector<Var<T>>& outputs,
     weight /= 2;
   }
   return outputs.size() == 1 ? loss : (1 / total) * loss;
-}
-
-/// Probabilities of the classes for one preprocessed volume: [S, S, S] -> [S, S, S, K], in host memory.
-template <class T>
-Tensor<T> class_probabilities(const SegmentationModel<T>& model, const Tensor<T>& voxels, Device device) {
-  NoGrad guard;
-  const Shape& n = voxels.shape();
-  const Var<T> x(voxels.reshape({1, n[0], n[1], n[2], 1}).to(device));
-  return softmax(model(x)[0]).value().to(Device::cpu())[0];
-}
-
-/// The most probable class of each voxel: [S, S, S, K] -> [S, S, S].
-template <class T>
-Tensor<std::uint8_t> most_probable(const Tensor<T>& probabilities) {
-  const Index classes = probabilities.shape()[-1];
-  const Tensor<std::uint8_t> out(probabilities.shape().slice(0, 3));
-  for (Index v = 0; v < out.size(); ++v) {
-    const T* p = probabilities.data() + v * classes;
-    out.data()[v] = std::uint8_t(std::max_element(p, p + classes) - p);
-  }
-  return out;
-}
-
-/// Classes of a volume on its own grid: segmented, and the probabilities brought back before the largest is taken.
-template <class T>
-Volume<std::uint8_t> segment(const SegmentationModel<T>& model, const Preprocessed<T>& volume, Device device) {
-  const auto restored = volume.record.restore_scores(class_probabilities(model, volume.volume.voxels, device));
-  const Tensor<std::uint8_t> classes(restored.shape());
-  std::copy_n(restored.voxels.data(), classes.size(), classes.data());  // at most 256 classes
-  return {classes, restored.affine, restored.header};
 }
 
 /// The segmentation network of a file. Throws FileError if it is another kind of model or does not fit.
