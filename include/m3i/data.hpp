@@ -1,6 +1,9 @@
 #pragma once
 /// Triplets, splits, transforms and the loader. Needs nlohmann/json.
 
+#include "m3i/data/augment_geometry.hpp"
+#include "m3i/data/augment_intensity.hpp"
+#include "m3i/data/augment_options.hpp"
 #include "m3i/data/caption.hpp"
 #include "m3i/data/caption_cost.hpp"
 #include "m3i/data/caption_journal.hpp"

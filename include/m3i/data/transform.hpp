@@ -1,27 +1,21 @@
 #pragma once
-/// Light augmentation of a training volume: flips, intensity, noise, crop. Every random number is a function of
-/// (seed, epoch, item), so that a resumed run sees what an uninterrupted one would have seen.
+/// Augmentation of a training volume and its labels. Every random number is a function of (seed, epoch, item), so that
+/// any number of loader threads gives the same stream, and a resumed run sees what an uninterrupted one would have
+/// seen.
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <optional>
 
 #include "m3i/core/parallel.hpp"
 #include "m3i/core/random.hpp"
+#include "m3i/data/augment_geometry.hpp"
+#include "m3i/data/augment_intensity.hpp"
+#include "m3i/data/augment_options.hpp"
 #include "m3i/imaging/volume.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
-
-struct AugmentOptions {
-  std::array<double, 3> flip{0.5, 0, 0};  ///< probability along each axis; the first is left-right in RAS volumes
-  double scale = 0.1;                     ///< intensities times 1 + uniform(-scale, scale)
-  double shift = 0.1;                     ///< intensities plus uniform(-shift, shift)
-  double noise = 0.02;                    ///< standard deviation of added normal noise
-  Size3 crop{0, 0, 0};                    ///< extent of a random crop; 0 keeps the axis whole
-  std::uint64_t seed = 0;
-};
 
 /// An image and, if there are any, its labels, moved alike.
 struct AugmentedSample {
@@ -31,76 +25,75 @@ struct AugmentedSample {
 
 namespace detail {
 
-/// What one sample's dice said.
-struct AugmentChoice {
-  Size3 begin{}, size{};
-  std::array<bool, 3> flip{};
-  double scale = 1, shift = 0;
-};
-
-/// out[i, j, k] = in[begin + (flipped) (i, j, k)]
-template <class T>
-Tensor<T> crop_and_flip(const Tensor<T>& in, const AugmentChoice& c) {
-  Tensor<T> out(shape_of(c.size));
-  const Shape& n = in.shape();
-  const auto source = [&](std::size_t axis, Index x) {
-    return c.begin[axis] + (c.flip[axis] ? c.size[axis] - 1 - x : x);
-  };
-  parallel_for(c.size[0], [&](Index i) {
-    for (Index j = 0; j < c.size[1]; ++j) {
-      const T* row = in.data() + (source(0, i) * n[1] + source(1, j)) * n[2];
-      T* to = out.data() + (i * c.size[1] + j) * c.size[2];
-      for (Index k = 0; k < c.size[2]; ++k) to[k] = row[source(2, k)];
-    }
-  });
-  return out;
+/// A quarter turn of the volume in one of the planes whose extents are equal.
+inline void draw_turn(VoxelMap& map, const AugmentOptions& o, const Size3& n, Random random) {
+  std::vector<std::pair<int, int>> planes;
+  for (int a = 0; a < 3; ++a)
+    for (int b = a + 1; b < 3; ++b)
+      if (n[std::size_t(a)] == n[std::size_t(b)]) planes.emplace_back(a, b);
+  if (planes.empty() || !(random.uniform() < o.turn)) return;
+  const auto [a, b] = planes[std::size_t(random.below(Index(planes.size())))];
+  map.turn(a, b, int(random.below(3)) + 1, n);
 }
 
 }  // namespace detail
 
-/// Augments one sample.
+/// Augments one sample: geometry, one interpolation at most, then intensities.
 ///
-///   image    [I, J, K], usually in [0, 1]; labels of the same shape or none; neither is changed
+///   image    [I, J, K]; labels of the same shape or none; neither is changed
 ///   epoch, item   where the sample occurs in training
+///   begin    where a crop starts, instead of anywhere; effects of the geometry then see what is around the crop
 ///   ->       tensors of their own
 ///
-/// Throws ConfigError for options out of range, ShapeError for labels of another shape or a crop larger than the image.
+/// Beyond the image lies its lowest intensity, and label 0. Throws ConfigError for options out of range, ShapeError for
+/// labels of another shape or a crop that does not lie in the image.
 inline AugmentedSample augment(const Tensor<float>& image,
                                const std::optional<Tensor<std::uint8_t>>& labels,
                                const AugmentOptions& options,
                                Index epoch,
-                               Index item) {
+                               Index item,
+                               const std::optional<Size3>& begin = {}) {
   detail::require_volume("augment", image);
   require(!labels || labels->shape() == image.shape(), "augment: labels ", labels ? labels->shape() : Shape{},
           " on an image ", image.shape());
-  for (const double p : options.flip)
-    require<ConfigError>(p >= 0 && p <= 1, "augment: flip probability ", p, " must lie in [0, 1]");
-  for (const double v : {options.scale, options.shift, options.noise})
-    require<ConfigError>(std::isfinite(v) && v >= 0 && v < 10, "augment: scale ", options.scale, ", shift ",
-                         options.shift, ", noise ", options.noise, "; each must lie in [0, 10)");
+  detail::check_augment(options);
   Random random = Random(options.seed, 0x6175676d).split(std::uint64_t(epoch)).split(std::uint64_t(item));
-  detail::AugmentChoice choice;
+  const Size3 n = size3(image.shape());
+  detail::GeometryPlan plan;
+  detail::VoxelMap& map = plan.moved;
   for (std::size_t a = 0; a < 3; ++a) {
-    const Index n = image.shape()[int(a)], want = options.crop[a];
-    require(want >= 0 && want <= n, "augment: crop of ", want, " along axis ", a, " of an image ", image.shape(),
+    const Index want = options.crop[a];
+    require(want >= 0 && want <= n[a], "augment: crop of ", want, " along axis ", a, " of an image ", image.shape(),
             "; pad the image or crop less");
-    choice.flip[a] = random.uniform() < options.flip[a];
-    choice.size[a] = want == 0 ? n : want;
-    choice.begin[a] = random.below(n - choice.size[a] + 1);
+    const bool flip = random.uniform() < options.flip[a];
+    map.size[a] = want == 0 ? n[a] : want;
+    const Index anywhere = random.below(n[a] - map.size[a] + 1), first = begin ? (*begin)[a] : anywhere;
+    require(first >= 0 && first <= n[a] - map.size[a], "augment: a crop of ", map.size[a], " from ", first,
+            " along axis ", a, " of an image ", image.shape(), " does not lie in it");
+    map.start[a] = flip ? first + map.size[a] - 1 : first;
+    map.step[a] = flip ? -1 : 1;
   }
-  choice.scale = 1 + random.uniform(-options.scale, options.scale);
-  choice.shift = random.uniform(-options.shift, options.shift);
-
-  AugmentedSample out{detail::crop_and_flip(image, choice), {}};
-  if (labels) out.labels = detail::crop_and_flip(*labels, choice);
+  const double scale = 1 + random.uniform(-options.scale, options.scale);
+  const double shift = random.uniform(-options.shift, options.shift);
   const Random noise = random.split(1);
-  parallel_chunks(out.image.size(), 1 << 14, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) {
-      double v = choice.scale * double(out.image.data()[i]) + choice.shift;
-      if (options.noise > 0) v += options.noise * Random(noise.seed, noise.stream, std::uint64_t(i)).normal();
-      out.image.data()[i] = float(v);
-    }
-  });
+  detail::draw_turn(map, options, n, random.split(2));
+  if (options.interpolates()) detail::draw_interpolation(plan, options, n, random.split(3));
+
+  AugmentedSample out;
+  if (plan.affine) {
+    out.image = detail::warp_image(image, plan, float(intensity_stats(image).min));
+    if (labels) out.labels = detail::warp_labels(*labels, plan);
+  } else {
+    out.image = detail::move_voxels(image, map);
+    if (labels) out.labels = detail::move_voxels(*labels, map);
+  }
+  detail::change_intensities(out.image, options, random.split(4));
+  if (scale != 1 || shift != 0 || options.noise > 0)
+    detail::change_voxels(out.image, [&](Index i, double v) {
+      const double moved = scale * v + shift;
+      if (!(options.noise > 0)) return moved;
+      return moved + options.noise * Random(noise.seed, noise.stream, std::uint64_t(i)).normal();
+    });
   return out;
 }
 
