@@ -66,7 +66,8 @@ inline Triplet triplet_of(const Json& json, const std::string& where) {
   if (const auto window = fields.numbers("window", 2); !window.empty()) {
     t.window_low = window[0];
     t.window_high = window[1];
-    require<FileError>(window[0] <= window[1], where, ": window ", window[0], " to ", window[1], " is upside down");
+    require<FileError>(window[0] < window[1], where, ": window ", window[0], " to ", window[1],
+                       " is empty or upside down");
   }
   fields.accept("origin");
   if (fields.has("origin")) t.origin = caption_origin_of(json["origin"], where + ": \"origin\"");
