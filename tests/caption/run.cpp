@@ -90,7 +90,6 @@ struct World {
     };
     return run_captions(open, ask, options, journal, connect, events);
   }
-  CaptionAnswer answer(std::size_t job = 0) const { return read_caption_journal(journal_path).at(jobs[job].key); }
   std::string journal_text() const {
     std::ifstream in(journal_path, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
@@ -190,6 +189,9 @@ TEST_CASE("captions: answers that say nothing are recorded with their reason, no
   CHECK(status(chat("A scan", "content_filter")) == CaptionStatus::content_filter);
   CHECK(status(R"({"error":{"message":"no","code":"content_filter"}})", 400) == CaptionStatus::content_filter);
   CHECK(status(R"({"error":{"message":"picture too small"}})", 400) == CaptionStatus::rejected);
+  CHECK(status("{\"error\":\"\xff\xfe\"}", 400) == CaptionStatus::rejected);  // no UTF-8: the journal takes it
+  CHECK(status("\xff\xfe Bilder", 418) == CaptionStatus::rejected);
+  CHECK(status("\xff\xfe Bilder") == CaptionStatus::malformed);
   CHECK(status(chat("A scan of the", "length")) == CaptionStatus::length);
   CHECK(status(std::string(5 << 20, ' ')) == CaptionStatus::oversize);
 }

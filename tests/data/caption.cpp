@@ -280,6 +280,7 @@ TEST_CASE("triplets: where a caption came from survives a file", "[data][caption
   const std::string line =
       R"({"id":"a","subject":"s","volume":"v","plane":"axial","slice":0,"slices":1,"caption":"c","origin":)";
   for (const char* bad : {"3}", "{}}", R"({"prompt":"p","model":"m","status":"ok","extra":1}})",
+                          R"({"prompt":"p","model":"m","status":"ok","prompt_tokens":-5}})",
                           R"({"prompt":"p","model":"m","status":"ok","temperature":"hot"}})"})
     CHECK_THROWS_WITH(read_triplets(folder.write("bad.jsonl", line + bad)), Catch::Contains("origin"));
 }

@@ -16,6 +16,7 @@
 #include "m3i/imaging/png.hpp"
 #include "m3i/io/json.hpp"
 #include "m3i/io/sha256.hpp"
+#include "m3i/text/unicode.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -79,9 +80,9 @@ struct CaptionAnswer {
   std::string error{};  ///< in words, unless ok
 };
 
-/// One line of at most 160 bytes of what a service says, without control characters: for messages.
+/// One line of about 160 bytes of what a service says, in UTF-8 and without control characters: for messages.
 inline std::string printable(std::string_view s) {
-  std::string out = excerpt(detail::trimmed(s), 160);
+  std::string out = unicode::repair_utf8(excerpt(detail::trimmed(s), 160));
   for (char& c : out)
     if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = ' ';
   return out;
@@ -188,10 +189,10 @@ inline Index count_or_unknown(const Json& object, const char* key) {
   return std::max<Index>(-1, at->get<Index>());
 }
 
-inline CaptionAnswer unusable(CaptionStatus status, std::string why, std::string_view body = "") {
+inline CaptionAnswer unusable(CaptionStatus status, const std::string& why, std::string_view body = "") {
   CaptionAnswer out;
   out.status = status;
-  out.error = std::move(why);
+  out.error = unicode::repair_utf8(why);  // it may quote bytes of the service
   if (!trimmed(body).empty()) out.error += text("; it begins: ", printable(trimmed(body)));
   return out;
 }

@@ -14,6 +14,7 @@
 
 #include "m3i/core/atomic_file.hpp"
 #include "m3i/data/caption.hpp"
+#include "m3i/data/caption_origin.hpp"
 #include "m3i/data/json_fields.hpp"
 #include "m3i/io/mapped_file.hpp"
 
@@ -45,8 +46,8 @@ inline std::pair<std::string, CaptionAnswer> journal_entry_of(const Json& json, 
   a.response = fields.string("response", false);
   a.model_version = fields.string("model_version", false);
   a.error = fields.string("error", false);
-  if (fields.has("prompt_tokens")) a.prompt_tokens = fields.integer("prompt_tokens");
-  if (fields.has("completion_tokens")) a.completion_tokens = fields.integer("completion_tokens");
+  a.prompt_tokens = token_count(fields, "prompt_tokens", where);
+  a.completion_tokens = token_count(fields, "completion_tokens", where);
   fields.finish();
   return {key, a};
 }

@@ -23,6 +23,17 @@ struct CaptionOrigin {
 
 namespace detail {
 
+/// -1 if it is not told.
+inline Index token_count(JsonFields& fields, const char* key, const std::string& where) {
+  if (!fields.has(key)) {
+    fields.accept(key);
+    return -1;
+  }
+  const Index n = fields.integer(key);
+  require<FileError>(n >= 0, where, ": \"", key, "\" is ", n, ", expected 0 or more");
+  return n;
+}
+
 inline CaptionOrigin caption_origin_of(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   CaptionOrigin o;
@@ -35,8 +46,8 @@ inline CaptionOrigin caption_origin_of(const Json& json, const std::string& wher
   }
   fields.accept("temperature");
   o.response = fields.string("response", false);
-  if (fields.has("prompt_tokens")) o.prompt_tokens = fields.integer("prompt_tokens");
-  if (fields.has("completion_tokens")) o.completion_tokens = fields.integer("completion_tokens");
+  o.prompt_tokens = token_count(fields, "prompt_tokens", where);
+  o.completion_tokens = token_count(fields, "completion_tokens", where);
   o.status = fields.string("status", true);
   fields.finish();
   return o;

@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -120,22 +121,27 @@ class CaptionRun {
   CaptionRunResult run(const std::function<HttpPost()>& connect) {
     const auto threads = std::size_t(std::clamp<Index>(options_.parallel, 1, std::max<Index>(1, Index(jobs_.size()))));
     std::vector<std::thread> workers;
-    for (std::size_t w = 0; w < threads; ++w)
-      workers.emplace_back([&] {
-        try {
-          const HttpPost post = connect();
-          while (const CaptionJob* job = next()) caption(*job, post);
-        } catch (...) {
-          const std::lock_guard lock(mutex_);
-          if (!error_) error_ = std::current_exception();
-        }
-      });
+    while (workers.size() < threads) try {
+        workers.emplace_back([&] { work(connect); });
+      } catch (const std::system_error&) {  // no more threads to be had: fewer do it too
+        if (workers.empty()) throw;
+        break;
+      }
     for (std::thread& w : workers) w.join();
     if (error_) std::rethrow_exception(error_);
     return result_;
   }
 
  private:
+  void work(const std::function<HttpPost()>& connect) {
+    try {
+      const HttpPost post = connect();
+      while (const CaptionJob* job = next()) caption(*job, post);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
+  }
   bool ended() {
     const std::lock_guard lock(mutex_);
     return error_ || !result_.stopped.empty() || events_.stop();
