@@ -16,7 +16,8 @@ void read(const std::string& path, const std::string& copy) {
     const Triplet &a = triplets[i], &b = again[i];
     if (a.id != b.id || a.subject != b.subject || a.volume != b.volume || a.plane != b.plane || a.slice != b.slice ||
         a.slices != b.slices || a.caption != b.caption || a.picture != b.picture || a.wrong != b.wrong ||
-        a.window_low != b.window_low || a.bin() != b.bin())
+        a.window_low != b.window_low || a.bin() != b.bin() || a.origin.has_value() != b.origin.has_value() ||
+        (a.origin && detail::json_of(*a.origin) != detail::json_of(*b.origin)))
       fuzz::finding("triplet " + a.id + " changed on its way");
   }
 }

@@ -2,7 +2,7 @@
 # Fuzzes the parsers, one after another:
 #
 #   cmake --preset fuzz && cmake --build --preset fuzz
-#   tests/fuzz/run.sh [RUNS [TARGET...]]          default: 10000000 runs each of nifti, jsonl, dataset
+#   tests/fuzz/run.sh [RUNS [TARGET...]]          default: 10000000 runs each of all targets
 #
 # Corpus, logs and findings go to build/fuzz/. A finding is a file that ends a program: put it into
 # tests/data/fuzz/TARGET once the fault is repaired. Exit code 0 if there was none.
@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 runs=${1:-10000000}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(nifti jsonl dataset)
+[ ${#targets[@]} -gt 0 ] || targets=(nifti jsonl dataset caption)
 goldens=${M3I_GOLDENS:-../shared/goldens}/imaging
 out=build/fuzz
 failed=0
