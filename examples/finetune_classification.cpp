@@ -131,7 +131,7 @@ int run(const Request& request, const MethodConfig& config) {
                                             "mean log-likelihood of the validation subjects");
   if (request.resume) best.resume();
 
-  const SampleSource samples(cohort, preprocessing_chain(config));
+  const SampleSource samples(cohort, config);
   TrainingBatches batches(samples, cohort, entries, false, config, c.training, training.first_step() * plan.batch);
   const int code = training.loop([&](Index step, OrderedJson& record) {
     Stopwatch watch;

@@ -131,7 +131,7 @@ int run(const Request& request, const MethodConfig& config) {
                                           "mean Dice of the validation subjects");
   if (request.resume) best.resume();
 
-  const SampleSource samples(cohort, preprocessing_chain(config), scheme);
+  const SampleSource samples(cohort, config, scheme);
   Segmenter<T> segmenter(model, config.network.image_size, scheme.classes(), device, {c.patch.overlap},
                          [&](const std::string& line) {
                            if (patches) std::fprintf(stderr, "finetune_segmentation: %s\n", line.c_str());

@@ -143,7 +143,8 @@ class Batches {
       : triplets_(triplets),
         features_(features),
         config_(config),
-        cache_(std::size_t(4) << 30),
+        keys_(!config.data.cache_folder.empty()),
+        cache_(cache_budget(config), config.data.cache_folder),
         loader_(
             Index(triplets.size()),
             [this, path](const LoaderPlace& place) {
@@ -176,16 +177,17 @@ class Batches {
 
  private:
   Tensor<T> volume(const std::string& file) {
-    return cache_.get(file, [&] {
-      const Tensor<T> v = read_preprocessed(file, preprocessing_chain(config_)).volume.voxels;
-      return v.reshape({v.shape()[0], v.shape()[1], v.shape()[2], 1});
-    });
+    const TransformChain chain = preprocessing_chain(config_);
+    const std::string key = "image " + keys_(file) + " " + chain_json(chain);  // the same as fine-tuning's
+    const Tensor<T> v = cache_.get(key, [&] { return read_preprocessed(file, chain).volume.voxels; }).whole();
+    return v.reshape({v.shape()[0], v.shape()[1], v.shape()[2], 1});
   }
 
   const std::vector<Triplet>& triplets_;
   const FrozenFeatures& features_;
   MethodConfig config_;
-  TensorCache<T> cache_;
+  SourceKeys keys_;
+  VolumeCache<T> cache_;
   Loader<Tensor<T>> loader_;
 };
 

@@ -26,3 +26,4 @@
 #include "m3i/data/surprises.hpp"
 #include "m3i/data/transform.hpp"
 #include "m3i/data/triplets.hpp"
+#include "m3i/data/volume_cache.hpp"

@@ -1,11 +1,13 @@
 #pragma once
 /// Training loop, logs, progress and reports. Needs nlohmann/json.
 
+#include "m3i/train/augment_config.hpp"
 #include "m3i/train/axis.hpp"
 #include "m3i/train/box_chart.hpp"
 #include "m3i/train/build.hpp"
 #include "m3i/train/classification.hpp"
 #include "m3i/train/cohort.hpp"
+#include "m3i/train/comparison.hpp"
 #include "m3i/train/config.hpp"
 #include "m3i/train/finetune.hpp"
 #include "m3i/train/finetune_config.hpp"

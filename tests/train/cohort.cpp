@@ -120,7 +120,7 @@ TEST_CASE("samples: batches carry images, classes and entries, and are the same 
   MethodConfig config = small_config();
   const Cohort cohort = load_cohort(phantoms.folder, "", Task::segmentation, config);
   const LabelScheme scheme = make_label_scheme(cohort.list, cohort.part("all"));
-  const SampleSource samples(cohort, preprocessing_chain(config), scheme);
+  const SampleSource samples(cohort, config, scheme);
   const auto entries = cohort.part("all");
   std::vector<VolumeBatch> seen;
   for (const Index workers : {1, 3}) {
@@ -139,6 +139,47 @@ TEST_CASE("samples: batches carry images, classes and entries, and are the same 
   // Resumed at the second batch.
   TrainingBatches later(samples, cohort, entries, true, config, config.segmentation.training, 3);
   CHECK(later.next(3, Device::cpu()).images.to_vector() == seen[0].images.to_vector());
+}
+
+TEST_CASE("samples: a cache folder instead of memory changes no bit, and augmentation follows its preset",
+          "[train][fast]") {
+  const Phantoms phantoms(3);
+  MethodConfig config = small_config();
+  config.segmentation.training.augment.preset = choice::Augment::nnunet;
+  config.segmentation.training.augment.elastic = {{0.5, 0, 1}};
+  config.data.fit = choice::Fit::patch;
+  config.data.crop_foreground = true;  // labels then depend on the image
+  const Cohort cohort = load_cohort(phantoms.folder, "", Task::segmentation, config);
+  const LabelScheme scheme = make_label_scheme(cohort.list, cohort.part("all"));
+  const auto batch = [&](Index workers) {
+    config.data.workers = workers;
+    const SampleSource samples(cohort, config, scheme);
+    TrainingBatches batches(samples, cohort, cohort.part("all"), true, config, config.segmentation.training, 0);
+    batches.next(3, Device::cpu());
+    const VolumeBatch b = batches.next(3, Device::cpu());
+    auto values = b.images.to_vector();
+    for (const std::int64_t label : b.labels.to_vector()) values.push_back(float(label));
+    return values;
+  };
+  const auto expected = batch(2);
+  config.data.cache_gib = 0;
+  CHECK(batch(1) == expected);
+  config.data.cache_folder = phantoms.folder + "/cache";
+  CHECK(batch(8) == expected);
+  const auto files = [&] {
+    std::set<std::pair<std::string, std::filesystem::file_time_type>> out;
+    for (const auto& f : std::filesystem::directory_iterator(config.data.cache_folder))
+      out.emplace(f.path().string(), f.last_write_time());
+    return out;
+  };
+  const auto written = files();
+  CHECK(written.size() == 6);  // three images, three label volumes
+  config.data.cache_gib = 1;
+  CHECK(batch(2) == expected);
+  CHECK(files() == written);
+  config.segmentation.training.augment.zoom = {{0.5, 2, 1}};
+  CHECK_THROWS_WITH(check_config(config.segmentation.training.augment, "c.json", "segmentation.training.augment."),
+                    Contains("c.json: segmentation.training.augment.") && Contains("zoom from 2 to 1"));
 }
 
 TEST_CASE("samples: balanced entries show every class as often as the largest", "[train][fast]") {

@@ -70,7 +70,7 @@ Tensor<T> move_voxels(const Tensor<T>& in, const VoxelMap& map) {
 /// theirs.
 class ElasticField {
  public:
-  ElasticField(const Size3& size, double amplitude, double spacing, const Random& random) {
+  ElasticField(const Size3& size, double amplitude, double spacing, const Random& random) : reach_(amplitude) {
     for (std::size_t a = 0; a < 3; ++a) {
       points_[a] = Index(double(size[a] - 1) / spacing) + 4;
       for (Index x = 0; x < size[a]; ++x) {
@@ -85,6 +85,8 @@ class ElasticField {
       control_[p] = amplitude * Random(random.seed, random.stream, p).uniform(-1, 1);
   }
 
+  /// No displacement along an axis is larger.
+  double reach() const { return reach_; }
   /// Displacements (x, y, z) of the voxels of row (i, j), each [K].
   void row(Index i, Index j, std::vector<Point3>& out) const {
     const Index line = points_[2];
@@ -111,6 +113,7 @@ class ElasticField {
     Index first = 0;
     std::array<double, 4> w{};
   };
+  double reach_;
   Size3 points_{};
   std::array<std::vector<Weights>, 3> weights_;
   std::vector<double> control_;
@@ -122,6 +125,37 @@ struct GeometryPlan {
   std::optional<Affine> affine;         ///< output voxel -> input voxel, if voxels have to be interpolated
   std::optional<ElasticField> elastic;  ///< added to the input position
 };
+
+struct Box {
+  Size3 begin{}, size{};
+};
+
+/// The input voxels that a plan reads, of a volume [n]; at least one.
+inline Box needed_box(const GeometryPlan& plan, const Size3& n) {
+  const Affine map = plan.affine.value_or(plan.moved.affine());
+  const double reach = plan.elastic ? plan.elastic->reach() : 0;
+  Point3 low{HUGE_VAL, HUGE_VAL, HUGE_VAL}, high{-HUGE_VAL, -HUGE_VAL, -HUGE_VAL};
+  for (int corner = 0; corner < 8; ++corner) {
+    Point3 at;
+    for (std::size_t a = 0; a < 3; ++a) at[a] = (corner >> a & 1) ? double(plan.moved.size[a] - 1) : 0.0;
+    const Point3 x = map(at);
+    for (std::size_t a = 0; a < 3; ++a) low[a] = std::min(low[a], x[a]), high[a] = std::max(high[a], x[a]);
+  }
+  Box box;
+  const double around = plan.affine ? 1 + reach : 0;  // a voxel for rounding and the other side of the interpolation
+  for (std::size_t a = 0; a < 3; ++a) {
+    const double last = double(n[a] - 1);
+    box.begin[a] = Index(std::clamp(std::floor(low[a] - around), 0.0, last));
+    box.size[a] = Index(std::clamp(std::ceil(high[a] + around), 0.0, last)) - box.begin[a] + 1;
+  }
+  return box;
+}
+/// The plan for a volume that is only the box.
+inline void look_into(GeometryPlan& plan, const Box& box) {
+  for (std::size_t a = 0; a < 3; ++a) plan.moved.start[a] -= box.begin[a];
+  if (plan.affine)
+    for (int a = 0; a < 3; ++a) (*plan.affine)(a, 3) -= double(box.begin[std::size_t(a)]);
+}
 
 /// Calls f(output position, input position) for every output voxel.
 template <class F>
@@ -218,8 +252,9 @@ inline std::optional<Affine> draw_linear_map(const AugmentOptions& o, Random& ra
   return any || shears ? std::optional(m) : std::nullopt;
 }
 
-/// What the dice of one sample say about its interpolation; `n` is the image's extent.
-inline void draw_interpolation(GeometryPlan& plan, const AugmentOptions& o, const Size3& n, Random random) {
+/// What the dice of one sample say about its interpolation: about the middle of what is shown, as nnU-Net does.
+inline void draw_interpolation(GeometryPlan& plan, const AugmentOptions& o, Random random) {
+  const Size3& n = plan.moved.size;
   const std::optional<Affine> linear = draw_linear_map(o, random);
   const bool moves = random.uniform() < o.translate.probability;
   Point3 shift{};
@@ -230,13 +265,14 @@ inline void draw_interpolation(GeometryPlan& plan, const AugmentOptions& o, cons
   const auto amplitude = o.elastic.draw(random);
   if (amplitude) plan.elastic.emplace(plan.moved.size, *amplitude, o.elastic_spacing, random.split(1));
   if (!linear && !moves && !amplitude) return;
-  Affine to_centre, back;  // the linear map is about the image's centre
+  const Affine moved = plan.moved.affine();
+  const Point3 centre = moved({double(n[0] - 1) / 2, double(n[1] - 1) / 2, double(n[2] - 1) / 2});
+  Affine to_centre, back;
   for (int a = 0; a < 3; ++a) {
-    const double centre = double(n[std::size_t(a)] - 1) / 2;
-    to_centre(a, 3) = -centre;
-    back(a, 3) = centre + shift[std::size_t(a)];
+    to_centre(a, 3) = -centre[std::size_t(a)];
+    back(a, 3) = centre[std::size_t(a)] + shift[std::size_t(a)];
   }
-  plan.affine = back * linear.value_or(Affine{}) * to_centre * plan.moved.affine();
+  plan.affine = back * linear.value_or(Affine{}) * to_centre * moved;
 }
 
 }  // namespace detail

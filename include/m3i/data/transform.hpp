@@ -12,6 +12,7 @@
 #include "m3i/data/augment_geometry.hpp"
 #include "m3i/data/augment_intensity.hpp"
 #include "m3i/data/augment_options.hpp"
+#include "m3i/data/volume_cache.hpp"
 #include "m3i/imaging/volume.hpp"
 
 namespace m3i {
@@ -36,24 +37,32 @@ inline void draw_turn(VoxelMap& map, const AugmentOptions& o, const Size3& n, Ra
   map.turn(a, b, int(random.below(3)) + 1, n);
 }
 
+/// The box itself where it is the whole volume, else a copy of it.
+template <class T>
+Tensor<T> read_box(const StoredVolume<T>& volume, const Box& box) {
+  return box.size == size3(volume.shape()) ? volume.whole() : volume.crop(box.begin, box.size);
+}
+
 }  // namespace detail
 
-/// Augments one sample: geometry, one interpolation at most, then intensities.
+/// Augments one sample: geometry, one interpolation at most, then intensities. Only the box of voxels that is needed is
+/// read.
 ///
 ///   image    [I, J, K]; labels of the same shape or none; neither is changed
 ///   epoch, item   where the sample occurs in training
 ///   begin    where a crop starts, instead of anywhere; effects of the geometry then see what is around the crop
 ///   ->       tensors of their own
 ///
-/// Beyond the image lies its lowest intensity, and label 0. Throws ConfigError for options out of range, ShapeError for
-/// labels of another shape or a crop that does not lie in the image.
-inline AugmentedSample augment(const Tensor<float>& image,
-                               const std::optional<Tensor<std::uint8_t>>& labels,
+/// Beyond the image lies the lowest intensity of that box, and label 0. Throws ConfigError for options out of range,
+/// ShapeError for labels of another shape or a crop that does not lie in the image.
+inline AugmentedSample augment(const StoredVolume<float>& image,
+                               const std::optional<StoredVolume<std::uint8_t>>& labels,
                                const AugmentOptions& options,
                                Index epoch,
                                Index item,
                                const std::optional<Size3>& begin = {}) {
-  detail::require_volume("augment", image);
+  require(image.shape().rank() == 3 && image.shape().size() > 0, "augment: needs a non-empty volume [I, J, K], got ",
+          image.shape());
   require(!labels || labels->shape() == image.shape(), "augment: labels ", labels ? labels->shape() : Shape{},
           " on an image ", image.shape());
   detail::check_augment(options);
@@ -77,15 +86,20 @@ inline AugmentedSample augment(const Tensor<float>& image,
   const double shift = random.uniform(-options.shift, options.shift);
   const Random noise = random.split(1);
   detail::draw_turn(map, options, n, random.split(2));
-  if (options.interpolates()) detail::draw_interpolation(plan, options, n, random.split(3));
+  if (options.interpolates()) detail::draw_interpolation(plan, options, random.split(3));
 
+  const detail::Box box = detail::needed_box(plan, n);
+  detail::look_into(plan, box);
+  const Tensor<float> voxels = detail::read_box(image, box);
+  std::optional<Tensor<std::uint8_t>> codes;
+  if (labels) codes = detail::read_box(*labels, box);
   AugmentedSample out;
   if (plan.affine) {
-    out.image = detail::warp_image(image, plan, float(intensity_stats(image).min));
-    if (labels) out.labels = detail::warp_labels(*labels, plan);
+    out.image = detail::warp_image(voxels, plan, float(intensity_stats(voxels).min));
+    if (codes) out.labels = detail::warp_labels(*codes, plan);
   } else {
-    out.image = detail::move_voxels(image, map);
-    if (labels) out.labels = detail::move_voxels(*labels, map);
+    out.image = detail::move_voxels(voxels, map);
+    if (codes) out.labels = detail::move_voxels(*codes, map);
   }
   detail::change_intensities(out.image, options, random.split(4));
   if (scale != 1 || shift != 0 || options.noise > 0)
@@ -95,6 +109,18 @@ inline AugmentedSample augment(const Tensor<float>& image,
       return moved + options.noise * Random(noise.seed, noise.stream, std::uint64_t(i)).normal();
     });
   return out;
+}
+
+/// The same for tensors in memory.
+inline AugmentedSample augment(const Tensor<float>& image,
+                               const std::optional<Tensor<std::uint8_t>>& labels,
+                               const AugmentOptions& options,
+                               Index epoch,
+                               Index item,
+                               const std::optional<Size3>& begin = {}) {
+  std::optional<StoredVolume<std::uint8_t>> codes;
+  if (labels) codes.emplace(*labels);
+  return augment(StoredVolume<float>(image), codes, options, epoch, item, begin);
 }
 
 }  // namespace M3I_ABI

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "m3i/train/augment_config.hpp"
 #include "m3i/train/optimizer_config.hpp"
 
 namespace m3i {
@@ -14,22 +15,6 @@ enum class SegmentationLoss { dice, dice_cross_entropy };
 inline auto enum_names(SegmentationLoss) { return std::array{"dice", "dice_cross_entropy"}; }
 
 }  // namespace choice
-
-/// Random changes of a training volume; those of an epoch are a function of the seed alone.
-struct AugmentConfig {
-  std::array<double, 3> flip{0, 0, 0};
-  double scale = 0.1, shift = 0.05, noise = 0.02;
-
-  template <class Self, class Field>
-  static void fields(Self& self, Field&& field) {
-    field("flip", self.flip,
-          "probability of a mirror image along right, anterior, superior (ours: none, left and right differ)",
-          between(0, 1));
-    field("scale", self.scale, "intensities times 1 + uniform(-scale, scale) (ours)", from_below(0, 1));
-    field("shift", self.shift, "intensities plus uniform(-shift, shift) (ours)", from_below(0, 1));
-    field("noise", self.noise, "standard deviation of added noise (ours)", from_below(0, 1));
-  }
-};
 
 /// What segmentation and classification have in common (4.2).
 struct FinetuneConfig {

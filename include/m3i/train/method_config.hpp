@@ -107,6 +107,8 @@ struct DataConfig {
   std::array<double, 3> split{7, 1, 2};
   Index folds = 5, fold = 0;
   choice::Stratify stratify = choice::Stratify::classes;
+  double cache_gib = 4;
+  std::string cache_folder;
   Index workers = 2;
 
   template <class Self, class Field>
@@ -140,6 +142,10 @@ struct DataConfig {
     field("fold", self.fold, "fold that is tested (split_by folds) or validates (given) in this run", at_least(0));
     field("stratify", self.stratify,
           "spread evenly over the parts: classes and body parts, the labels that occur, or nothing (ours)");
+    field("cache_gib", self.cache_gib, "memory for preprocessed volumes, GiB (ours)", at_least(0));
+    field("cache_folder", self.cache_folder,
+          "folder for preprocessed volumes: later runs find them there, and those beyond cache_gib are read from it "
+          "(ours: none)");
     field("workers", self.workers, "threads that read and preprocess volumes", between(1, 256));
   }
   void check(const ConfigCheck& check) const {

@@ -2,6 +2,7 @@
 /// Volumes with their targets as the network takes them, and batches of them from the loader's threads.
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -18,26 +19,34 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Preprocessed once, kept in memory. Any thread may ask.
+/// Preprocessed once and kept (data.cache_gib, data.cache_folder). Any thread may ask.
 class SampleSource {
  public:
   /// `scheme` is needed for classes() only.
-  SampleSource(const Cohort& cohort, TransformChain chain, LabelScheme scheme = {})
-      : cohort_(cohort), chain_(std::move(chain)), scheme_(std::move(scheme)) {}
+  SampleSource(const Cohort& cohort, const MethodConfig& config, LabelScheme scheme = {})
+      : cohort_(cohort),
+        chain_(preprocessing_chain(config)),
+        scheme_(std::move(scheme)),
+        keys_(!config.data.cache_folder.empty()),
+        budget_(cache_budget(config)),
+        images_(budget_, config.data.cache_folder),
+        labels_(budget_, config.data.cache_folder) {}
 
   /// Intensities as the chain leaves them: [S, S, S] with data.fit = cube.
-  Tensor<float> image(Index entry) const {
+  Tensor<float> image(Index entry) const { return stored_image(entry).whole(); }
+  StoredVolume<float> stored_image(Index entry) const {
     const std::string& path = cohort_.entry(entry).image;
-    return images_.get(path, [&] {
+    return images_.get(image_key(path), [&] {
       const Preprocessed<float> done = read_preprocessed(path, chain_);
       remember(path, done.record);
       return done.volume.voxels;
     });
   }
   /// Classes of the network, on the image's voxels.
-  Tensor<std::uint8_t> classes(Index entry) const {
+  Tensor<std::uint8_t> classes(Index entry) const { return stored_classes(entry).whole(); }
+  StoredVolume<std::uint8_t> stored_classes(Index entry) const {
     const SubjectEntry& e = cohort_.entry(entry);
-    return labels_.get(e.labels, [&] {
+    return labels_.get(classes_key(e, cohort_.structures(entry)), [&] {
       const auto labels = read_labels<std::int32_t>(e.labels);
       const auto moved = needs_image(chain_) ? apply_labels(record_for(e, labels.grid()), labels)  //
                                              : apply_labels(chain_, labels);
@@ -46,6 +55,13 @@ class SampleSource {
   }
 
  private:
+  std::string image_key(const std::string& path) const { return "image " + keys_(path) + " " + chain_json(chain_); }
+  std::string classes_key(const SubjectEntry& e, const std::vector<std::string>& structures) const {
+    std::string key = "classes " + keys_(e.labels) + " of " + image_key(e.image);
+    for (std::size_t c = 0; c < scheme_.names.size(); ++c) key += text("|", scheme_.values[c], "=", scheme_.names[c]);
+    for (const std::string& name : structures) key += "|" + name;
+    return key;
+  }
   void remember(const std::string& path, const Preprocessing& record) const {
     if (!needs_image(chain_)) return;
     const std::scoped_lock lock(mutex_);
@@ -70,8 +86,10 @@ class SampleSource {
   const Cohort& cohort_;
   TransformChain chain_;
   LabelScheme scheme_;
-  mutable TensorCache<float> images_{std::size_t(3) << 30};
-  mutable TensorCache<std::uint8_t> labels_{std::size_t(1) << 30};
+  SourceKeys keys_;
+  std::shared_ptr<ByteBudget> budget_;
+  mutable VolumeCache<float> images_;
+  mutable VolumeCache<std::uint8_t> labels_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, Preprocessing> records_;  ///< by image, for chains that depend on it
 };
@@ -82,16 +100,6 @@ struct VolumeBatch {
   Tensor<std::int64_t> labels;
   std::vector<Index> entries;
 };
-
-inline AugmentOptions augment_options(const AugmentConfig& c, std::uint64_t seed) {
-  AugmentOptions o;
-  o.flip = c.flip;
-  o.scale = c.scale;
-  o.shift = c.shift;
-  o.noise = c.noise;
-  o.seed = seed;
-  return o;
-}
 
 /// Whole volumes as a batch of one step.
 inline VolumeBatch make_batch(const std::vector<AugmentedSample>& samples, std::vector<Index> entries, Device device) {
@@ -132,15 +140,17 @@ class TrainingBatches {
              patch = with_labels && config.data.fit == choice::Fit::patch,
              size = config.network.image_size,
              foreground = config.segmentation.patch.foreground,
-             options = augment_options(training.augment, config.run.seed)](const LoaderPlace& place) {
+             options = training.augment.options(config.run.seed)](const LoaderPlace& place) {
               const Index entry = entries_[std::size_t(place.item)];
-              std::optional<Tensor<std::uint8_t>> labels;
-              if (with_labels) labels = source.classes(entry);
-              if (!patch) return augment(source.image(entry), labels, options, place.epoch, place.item);
+              std::optional<StoredVolume<std::uint8_t>> labels;
+              if (with_labels) labels = source.stored_classes(entry);
+              if (!patch) return augment(source.stored_image(entry), labels, options, place.epoch, place.item);
               const Random random = Random(options.seed, patch_stream).split(std::uint64_t(place.epoch));
-              const Size3 begin = patch_begin(*labels, size, foreground, random.split(std::uint64_t(place.item)));
-              return augment(cut_patch(source.image(entry), begin, size), cut_patch(*labels, begin, size), options,
-                             place.epoch, place.item);
+              const Size3 begin =
+                  patch_begin(labels->whole(), size, foreground, random.split(std::uint64_t(place.item)));
+              AugmentOptions cropped = options;
+              cropped.crop = {size, size, size};
+              return augment(source.stored_image(entry), labels, cropped, place.epoch, place.item, begin);
             },
             {.threads = int(config.data.workers),
              .ahead = 2 * training.batch_size,

@@ -1,13 +1,15 @@
 #pragma once
 /// Volumes as the network takes them, preprocessed once and kept within a byte budget.
 
-#include <list>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "m3i/data/chain_json.hpp"
+#include "m3i/data/volume_cache.hpp"
 #include "m3i/imaging/chain.hpp"
 #include "m3i/imaging/nifti.hpp"
 #include "m3i/train/preprocessing.hpp"
@@ -15,42 +17,32 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Tensors by key, the least recently used ones dropped over the budget. Any thread may ask.
-template <class T>
-class TensorCache {
- public:
-  explicit TensorCache(std::size_t budget_bytes) : budget_(budget_bytes) {}
+/// The budget of data.cache_gib.
+inline std::shared_ptr<ByteBudget> cache_budget(const MethodConfig& c) {
+  return std::make_shared<ByteBudget>(std::size_t(c.data.cache_gib * double(std::size_t(1) << 30)));
+}
 
-  /// The tensor of this key, made by `make()` if it is not there.
-  template <class Make>
-  Tensor<T> get(const std::string& key, const Make& make) {
+/// What files hold, computed once each: the first part of a cache's key. Without a cache folder nothing outlives the
+/// process, and the paths themselves will do.
+class SourceKeys {
+ public:
+  explicit SourceKeys(bool by_content) : by_content_(by_content) {}
+
+  std::string operator()(const std::string& path) const {
+    if (!by_content_) return path;
     {
       const std::scoped_lock lock(mutex_);
-      if (const auto at = entries_.find(key); at != entries_.end()) {
-        order_.splice(order_.begin(), order_, at->second.second);
-        return at->second.first;
-      }
+      if (const auto at = keys_.find(path); at != keys_.end()) return at->second;
     }
-    const Tensor<T> made = make();
+    const std::string key = content_key(path);
     const std::scoped_lock lock(mutex_);
-    if (entries_.count(key) || made.bytes() > budget_) return made;
-    order_.push_front(key);
-    entries_.emplace(key, std::pair(made, order_.begin()));
-    bytes_ += made.bytes();
-    while (bytes_ > budget_) {
-      const auto oldest = entries_.find(order_.back());
-      bytes_ -= oldest->second.first.bytes();
-      entries_.erase(oldest);
-      order_.pop_back();
-    }
-    return made;
+    return keys_.emplace(path, key).first->second;
   }
 
  private:
-  std::size_t budget_, bytes_ = 0;
-  std::mutex mutex_;
-  std::list<std::string> order_;
-  std::map<std::string, std::pair<Tensor<T>, std::list<std::string>::iterator>> entries_;
+  bool by_content_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, std::string> keys_;
 };
 
 /// Reads a volume, checks its intensities and applies the chain.
