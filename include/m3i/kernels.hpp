@@ -14,4 +14,5 @@
 #include "m3i/kernels/gemm.hpp"
 #include "m3i/kernels/math.hpp"
 #include "m3i/kernels/reduce.hpp"
+#include "m3i/kernels/register_block.hpp"
 #include "m3i/kernels/team.hpp"

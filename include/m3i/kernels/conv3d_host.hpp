@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "m3i/kernels/conv3d.hpp"
+#include "m3i/kernels/register_block.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -34,16 +35,6 @@ struct GatherSum {
   Index voxels() const { return batch * axis[0].count * axis[1].count * axis[2].count; }
   Index group_source() const { return source_channels / groups; }
   Index group_result() const { return result_channels / groups; }
-  /// Whether results in walking order are neighbours in memory.
-  bool dense() const {
-    return std::all_of(axis, axis + 3, [](const GatherAxis& a) { return a.spacing == 1 && a.count == a.volume; });
-  }
-  /// Whether each result gathers the one source voxel of its own number: then the source is the matrix.
-  bool in_place() const {
-    return std::all_of(axis, axis + 3, [](const GatherAxis& a) {
-      return a.step == 1 && a.count == a.extent && a.offsets.size() == 1 && a.offsets[0] == 0;
-    });
-  }
 };
 
 /// Result voxels in order, as coordinates.
@@ -116,24 +107,30 @@ void gather_line(const T* M3I_RESTRICT line,
   for (Index r = outside; r < count; ++r) copy_or_zero<T>(nullptr, out + r * depth, channels);
 }
 
-/// Rows of the implicit matrix: `rows` result voxels from `first` on, taps [tap, last) of one group, into `out`. Voxels
-/// of one line share all but their last position, so a line is laid out tap by tap.
+/// A stretch of the implicit matrix's columns: all channels of taps [tap, last), or some of one tap.
+struct GatherPart {
+  Index tap, last, channel, channels;
+  Index width() const { return (last - tap) * channels; }
+};
+
+/// Rows of the implicit matrix: `rows` result voxels from `first` on, one part of its columns, into `out`, rows
+/// `stride` apart. Voxels of one line share all but their last position, so a line is laid out tap by tap.
 template <class T>
-void gather_tile(const GatherSum<T>& s, Index group, Index first, Index rows, Index tap, Index last, T* out) {
-  const Index channels = s.group_source(), depth = (last - tap) * channels;
+void gather_tile(
+    const GatherSum<T>& s, Index group, const GatherPart& part, Index first, Index rows, T* out, Index stride) {
   const Index row_taps = Index(s.axis[2].offsets.size()), plane_taps = Index(s.axis[1].offsets.size());
   const Index step = s.axis[2].step, extent = s.axis[2].extent;
   for (Index r = 0; r < rows;) {
     const VoxelWalk<T> v(s, first + r);
     const Index count = std::min(rows - r, s.axis[2].count - v.q[2]);
-    for (Index t = tap; t < last; ++t) {
+    for (Index t = part.tap; t < part.last; ++t) {
       const Index row = t / row_taps, start = v.q[2] * step + s.axis[2].offsets[std::size_t(t % row_taps)];
       const T* line = v.source_row(v.position(0, row / plane_taps), v.position(1, row % plane_taps));
       // 0 <= start + r * step < extent
       const Index inside = line ? std::clamp<Index>((step - 1 - start) / step, 0, count) : count;
       const Index outside = line ? std::clamp<Index>((extent - start + step - 1) / step, inside, count) : count;
-      gather_line(line, start * s.source_channels + group * channels, step * s.source_channels,
-                  out + r * depth + (t - tap) * channels, depth, channels, count, inside, outside);
+      gather_line(line, start * s.source_channels + group * s.group_source() + part.channel, step * s.source_channels,
+                  out + r * stride + (t - part.tap) * part.channels, stride, part.channels, count, inside, outside);
     }
     r += count;
   }
@@ -141,80 +138,91 @@ void gather_tile(const GatherSum<T>& s, Index group, Index first, Index rows, In
 
 /// Sizes of the tiles, from the sizes of the problem alone.
 struct GatherPlan {
-  Index rows, tiles;      // result voxels of a tile
-  Index taps, tap_parts;  // taps laid out at a time
-  Index cols, col_parts;  // result channels of a task
+  static constexpr Index width = 192;          // most columns of a tile
+  static constexpr Index stride = width + 16;  // between its rows: no power of two, which would crowd a few cache sets
+  Index rows = 0, tiles = 0;                   // result voxels of a tile
+  std::vector<GatherPart> parts;               // of the depth
   template <class T>
   explicit GatherPlan(const GatherSum<T>& s) {
-    const Index channels = s.group_source(), all_taps = s.taps(), voxels = s.voxels();
-    tap_parts = (all_taps * channels + 383) / 384;
-    taps = std::max<Index>(1, (all_taps + tap_parts - 1) / tap_parts);
-    tap_parts = (all_taps + taps - 1) / taps;
-    rows = std::clamp<Index>(98304 / (taps * channels), 64, 1024);
-    rows = std::min(rows, std::max<Index>(64, (voxels + 15) / 16));  // enough tiles for all threads
+    const Index channels = s.group_source(), taps = s.taps(), voxels = s.voxels();
+    const Index chunks = (channels + width - 1) / width, chunk = (channels + chunks - 1) / chunks;
+    const Index together = std::max<Index>(1, width / channels);
+    for (Index tap = 0; tap < taps; tap += together)
+      for (Index c = 0; c < channels; c += chunk)
+        parts.push_back({tap, std::min(taps, tap + together), c, std::min(chunk, channels - c)});
+    rows = std::clamp<Index>((voxels + 15) / 16, 64, 384);  // in the second-level cache, and enough tiles for threads
     tiles = (voxels + rows - 1) / rows;
-    col_parts = std::clamp<Index>((16 + tiles * s.groups - 1) / (tiles * s.groups), 1, (s.group_result() + 95) / 96);
-    cols = ((s.group_result() + col_parts - 1) / col_parts + 15) / 16 * 16;
-    col_parts = (s.group_result() + cols - 1) / cols;
   }
 };
 
-/// The weights of all taps of a group: a matrix [taps * group_source, group_result], or its transpose.
+/// Where the weight between source channel s and result channel r of a group stands:
+/// w[group * group_stride + tap[t] + s * source_stride + r * result_stride].
 template <class T>
 struct GatherWeights {
   const T* w;
-  Index ld, group_stride;
-  bool transposed;
+  std::vector<Index> tap;
+  Index group_stride, source_stride, result_stride;
 };
 
-/// result = bias + sum (keep = false), or result += sum (keep = true).
+/// The weights as panels [group, panel, depth, cols], filled up with zeros.
 template <class T>
-void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* bias, bool keep) {
-  const GatherPlan plan(s);
-  const Index channels = s.group_source(), all_taps = s.taps(), voxels = s.voxels();
-  const bool dense = s.dense(), in_place = s.in_place();
-  parallel_for(s.groups * plan.tiles * plan.col_parts, [&](Index task) {
-    const Index part = task % plan.col_parts, tile = task / plan.col_parts % plan.tiles;
-    const Index group = task / plan.col_parts / plan.tiles, first = tile * plan.rows;
-    const Index rows = std::min(plan.rows, voxels - first), col = part * plan.cols;
-    const Index cols = std::min(plan.cols, s.group_result() - col), channel = group * s.group_result() + col;
-    const Tensor<T> matrix({in_place ? 0 : rows, plan.taps * channels}), scattered({dense ? 0 : rows, cols});
-    T* const out = dense ? s.result + first * s.result_channels + channel : scattered.data();
-    GemmProblem<T> p{false,
-                     w.transposed,
-                     rows,
-                     s.group_result(),
-                     all_taps * channels,
-                     T(1),
-                     matrix.data(),
-                     0,
-                     w.w + group * w.group_stride,
-                     w.ld,
-                     dense && keep ? T(1) : T(0),
-                     out,
-                     dense ? s.result_channels : cols,
-                     bias ? bias + group * s.group_result() : nullptr};
-    p = p.panel(0, rows, col, cols);
-    p.c = out;
-    for (Index tap = 0; tap < all_taps; tap += plan.taps) {
-      const Index last = std::min(all_taps, tap + plan.taps);
-      GemmProblem<T> step = p.depth(tap * channels, (last - tap) * channels);
-      if (!in_place) gather_tile(s, group, first, rows, tap, last, matrix.data());
-      step.a = in_place ? s.source + first * s.source_channels + group * channels : matrix.data();
-      step.lda = in_place ? s.source_channels : step.k;
-      gemm_serial(step);
-      p.beta = 1;
-      p.bias = nullptr;
-    }
-    if (dense) return;
-    VoxelWalk<T> v(s, first);
-    for (Index r = 0; r < rows; ++r, v.next()) {
-      T* M3I_RESTRICT to = v.result() + channel;
-      const T* M3I_RESTRICT from = scattered.data() + r * cols;
-      M3I_SIMD
-      for (Index c = 0; c < cols; ++c) to[c] = keep ? to[c] + from[c] : from[c];
+Tensor<T> weight_panels(const GatherSum<T>& s, const GatherWeights<T>& w, Index cols) {
+  const Index channels = s.group_source(), results = s.group_result(), depth = s.taps() * channels;
+  const Index panels = (results + cols - 1) / cols;
+  const Tensor<T> out({s.groups, panels, depth, cols});
+  parallel_for(s.groups * panels * s.taps(), [&](Index i) {
+    const Index t = i % s.taps(), panel = i / s.taps() % panels, group = i / s.taps() / panels;
+    const T* from = w.w + group * w.group_stride + w.tap[std::size_t(t)] + panel * cols * w.result_stride;
+    T* to = out.data() + (i / s.taps() * depth + t * channels) * cols;
+    const Index used = std::min(cols, results - panel * cols);
+    for (Index c = 0; c < channels; ++c, to += cols, from += w.source_stride) {
+      for (Index r = 0; r < used; ++r) to[r] = from[r * w.result_stride];
+      std::fill(to + used, to + cols, T(0));
     }
   });
+  return out;
+}
+
+/// result = bias + sum (keep = false), or result += sum (keep = true).
+template <class T, int vectors>
+void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* bias, bool keep) {
+  constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>, stride = GatherPlan::stride;
+  const GatherPlan plan(s);
+  const Index channels = s.group_source(), results = s.group_result(), voxels = s.voxels(), depth = s.taps() * channels;
+  const Index panels = (results + cols - 1) / cols, rows_up = (plan.rows + height - 1) / height * height;
+  // A task takes several panels, so that laying out its tile pays; fewer where there are few tiles.
+  const Index shares = std::clamp<Index>(16 / (plan.tiles * s.groups), 1, panels);
+  const Tensor<T> weights = weight_panels(s, w, cols);
+  parallel_for(s.groups * plan.tiles * shares, [&](Index task) {
+    const Index share = task % shares, tile = task / shares % plan.tiles, group = task / shares / plan.tiles;
+    const Index first_panel = share * panels / shares, last_panel = (share + 1) * panels / shares;
+    const Index first = tile * plan.rows, rows = std::min(plan.rows, voxels - first);
+    const Index col = first_panel * cols, width = std::min(results, last_panel * cols) - col;
+    const Tensor<T> matrix({rows_up, stride}), sums({rows, width});
+    for (Index r = 0; r < rows; ++r)
+      copy_or_zero(bias ? bias + group * results + col : nullptr, sums.data() + r * width, width);
+    for (const GatherPart& part : plan.parts) {
+      gather_tile(s, group, part, first, rows, matrix.data(), stride);
+      for (Index panel = first_panel; panel < last_panel; ++panel) {
+        const T* b = weights.data() + ((group * panels + panel) * depth + part.tap * channels + part.channel) * cols;
+        const Index at = panel * cols - col;
+        for (Index r = 0; r < rows; r += height)
+          add_register_block<vectors, stride, 1>(matrix.data() + r * stride, part.width(), b,
+                                                 sums.data() + r * width + at, width, rows - r, width - at);
+      }
+    }
+    VoxelWalk<T> v(s, first);
+    for (Index r = 0; r < rows; ++r, v.next()) {
+      T* M3I_RESTRICT to = v.result() + group * results + col;
+      const T* M3I_RESTRICT from = sums.data() + r * width;
+      M3I_SIMD
+      for (Index c = 0; c < width; ++c) to[c] = keep ? to[c] + from[c] : from[c];
+    }
+  });
+}
+template <class T>
+void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* bias, bool keep) {
+  with_panel_width<T>(s.group_result(), [&](auto vectors) { gather_products<T, vectors>(s, w, bias, keep); });
 }
 
 /// groups = channels: a sum over taps for each channel, along the channels. w is [taps, channels].
@@ -275,7 +283,9 @@ void conv3d_host_forward(const Conv3dGeometry& g, const T* x, const T* w, const 
   const GatherSum<T> s = forward_walk(g, x, y);
   if (depthwise(g)) return gather_depthwise(s, taps_first(w, g.taps(), all_of(g.taps()), g.groups).data(), bias, false);
   const Index depth = g.taps() * g.group_in();
-  gather_products(s, {w, depth, g.group_out() * depth, true}, bias, false);
+  GatherWeights<T> weights{w, {}, g.group_out() * depth, 1, depth};
+  for (Index t = 0; t < g.taps(); ++t) weights.tap.push_back(t * g.group_in());
+  gather_products(s, weights, bias, false);
 }
 
 /// One phase of the input gradient: input voxels whose padded position leaves the same remainder by the stride, and the
@@ -305,15 +315,9 @@ void input_grad_phase(const Conv3dGeometry& g, const GradPhase (&phase)[3], cons
     for (const Index k1 : phase[1].taps)
       for (const Index k2 : phase[2].taps) taps.push_back((k0 * g.kernel[1] + k1) * g.kernel[2] + k2);
   if (depthwise(g)) return gather_depthwise<T>(s, taps_first(w, g.taps(), taps, g.groups).data(), nullptr, true);
-  // w [group, co, tap, ci] -> [group, tap of this phase, co, ci]
-  const Index count = s.taps(), outs = g.group_out(), ins = g.group_in();
-  const Tensor<T> weights({g.groups, count, outs, ins});
-  parallel_for(g.groups * count, [&](Index i) {
-    const Index group = i / count, tap = taps[std::size_t(i % count)];
-    for (Index co = 0; co < outs; ++co)
-      std::copy_n(w + ((group * outs + co) * g.taps() + tap) * ins, ins, weights.data() + (i * outs + co) * ins);
-  });
-  gather_products<T>(s, {weights.data(), ins, count * outs * ins, false}, nullptr, true);
+  const Index outs = g.group_out(), ins = g.group_in();
+  for (Index& tap : taps) tap *= ins;
+  gather_products<T>(s, {w, taps, outs * g.taps() * ins, g.taps() * ins, 1}, nullptr, true);
 }
 
 template <class T>
@@ -324,17 +328,13 @@ void conv3d_host_input_grad(const Conv3dGeometry& g, const T* dy, const T* w, T*
         input_grad_phase(g, {GradPhase(g, 0, r0), GradPhase(g, 1, r1), GradPhase(g, 2, r2)}, dy, w, dx);
 }
 
+/// Partial sums, in order.
 template <class T>
-struct AddParts {  // dw[i] += partial sums, in order
-  const T* partial;
-  T* dw;
-  Index size, parts;
-  M3I_HD void operator()(Index i) const {
-    T total = 0;
-    for (Index p = 0; p < parts; ++p) total += partial[p * size + i];
-    dw[i] += total;
-  }
-};
+T added_parts(const T* partial, Index size, Index parts, Index i) {
+  double total = 0;
+  for (Index p = 0; p < parts; ++p) total += double(partial[p * size + i]);
+  return T(total);
+}
 
 template <class T>
 void weight_grad_depthwise(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
@@ -356,36 +356,54 @@ void weight_grad_depthwise(const Conv3dGeometry& g, const T* x, const T* dy, T* 
         for (Index c = 0; c < channels; ++c) out[c] += value[c] * grad[c];
       }
   });
-  const Tensor<T> total = Tensor<T>::zeros({taps, channels});
-  for_each(Device::cpu(), total.size(), AddParts<T>{partial.data(), total.data(), total.size(), parts});
   for (Index c = 0; c < channels; ++c)
-    for (Index t = 0; t < taps; ++t) dw[c * taps + t] += total.data()[t * channels + c];
+    for (Index t = 0; t < taps; ++t)
+      dw[c * taps + t] += added_parts(partial.data(), taps * channels, parts, t * channels + c);
 }
 
-/// dw = dy^T times the implicit matrix of x: fixed runs of tiles in parallel, their sums added in order.
-template <class T>
-void conv3d_host_weight_grad(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
-  if (depthwise(g)) return weight_grad_depthwise(g, x, dy, dw);
+/// dw = dy^T times the implicit matrix of x: fixed runs of tiles in parallel, their sums added in order. The sums of a
+/// run are [group, panel, depth, cols], as weight_panels lays weights.
+template <class T, int vectors>
+void weight_grad_products(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
+  constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>, stride = GatherPlan::stride;
+  static_assert(GatherPlan::width + height <= stride + 1, "a block may read past the tile's last column");
   const GatherSum<T> s = forward_walk<T>(g, x, nullptr);
   const GatherPlan plan(s);
   const Index channels = g.group_in(), outs = g.group_out(), voxels = s.voxels(), depth = g.taps() * channels;
-  const Index tasks = g.groups * plan.tap_parts, wanted = std::clamp<Index>((31 + tasks) / tasks, 1, plan.tiles);
+  const Index panels = (outs + cols - 1) / cols, parts = Index(plan.parts.size()), tasks = g.groups * parts;
+  const Index wanted = std::clamp<Index>((31 + tasks) / tasks, 1, plan.tiles);
   const Index run = (plan.tiles + wanted - 1) / wanted, runs = (plan.tiles + run - 1) / run;
-  const Tensor<T> partial({runs, g.out_channels, depth});
+  const Index size = g.groups * panels * depth * cols;
+  const Tensor<T> partial = Tensor<T>::zeros({runs, size});
   parallel_for(tasks * runs, [&](Index task) {
-    const Index r = task % runs, part = task / runs % plan.tap_parts, group = task / runs / plan.tap_parts;
-    const Index tap = part * plan.taps, last = std::min(g.taps(), tap + plan.taps), width = (last - tap) * channels;
-    const Tensor<T> matrix({plan.rows, width});
-    T* const out = partial.data() + (r * g.out_channels + group * outs) * depth + tap * channels;
+    const Index r = task % runs, group = task / runs / parts;
+    const GatherPart& part = plan.parts[std::size_t(task / runs % parts)];
+    const Tensor<T> matrix({plan.rows, stride}), grad = Tensor<T>::zeros({plan.rows, cols});
     for (Index tile = r * run; tile < std::min(plan.tiles, (r + 1) * run); ++tile) {
       const Index first = tile * plan.rows, rows = std::min(plan.rows, voxels - first);
-      gather_tile(s, group, first, rows, tap, last, matrix.data());
-      gemm_serial<T>({true, false, outs, width, rows, T(1), dy + first * g.out_channels + group * outs, g.out_channels,
-                      matrix.data(), width, tile == r * run ? T(0) : T(1), out, depth, nullptr});
+      gather_tile(s, group, part, first, rows, matrix.data(), stride);
+      for (Index panel = 0; panel < panels; ++panel) {
+        const T* from = dy + first * g.out_channels + group * outs + panel * cols;
+        const Index used = std::min(cols, outs - panel * cols);
+        for (Index v = 0; v < rows; ++v) copy_or_zero(from + v * g.out_channels, grad.data() + v * cols, used);
+        T* to =
+            partial.data() + r * size + ((group * panels + panel) * depth + part.tap * channels + part.channel) * cols;
+        for (Index k = 0; k < part.width(); k += height)
+          add_register_block<vectors, 1, stride>(matrix.data() + k, rows, grad.data(), to + k * cols, cols,
+                                                 part.width() - k, cols);
+      }
     }
   });
-  const Index size = g.out_channels * depth;
-  for_each(Device::cpu(), size, AddParts<T>{partial.data(), dw, size, runs});
+  parallel_for(g.out_channels, [&](Index co) {
+    const Index group = co / outs, c = co % outs;
+    const T* own = partial.data() + (group * panels + c / cols) * depth * cols + c % cols;
+    for (Index k = 0; k < depth; ++k) dw[co * depth + k] += added_parts(own, size, runs, k * cols);
+  });
+}
+template <class T>
+void conv3d_host_weight_grad(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
+  if (depthwise(g)) return weight_grad_depthwise(g, x, dy, dw);
+  with_panel_width<T>(g.group_out(), [&](auto vectors) { weight_grad_products<T, vectors>(g, x, dy, dw); });
 }
 
 }  // namespace detail
