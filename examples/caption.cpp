@@ -201,6 +201,7 @@ void print_lengths(const Request& r, const std::vector<Triplet>& triplets) {
 int run(Request r) {
   if (!r.prompt_file.empty()) r.ask.prompt = std::string(detail::trimmed(read_text_file(r.prompt_file, 1 << 16)));
   require<ConfigError>(!detail::trimmed(r.ask.prompt).empty(), "the prompt is empty");
+  require<ConfigError>(!r.ask.model.empty(), "--model is empty");
   const Endpoint endpoint = parse_endpoint(r.base_url, r.allow_http);
   std::error_code error;
   require<ConfigError>(!fs::equivalent(r.triplets, r.out, error), r.out, ": is the input; name another output");

@@ -91,6 +91,24 @@ TEST_CASE("http: a proxy of the environment is not used for loopback", "[caption
   CHECK(proxy.count() == 0);
 }
 
+TEST_CASE("http: a proxy of the environment is used for other hosts, and sees no key of an encrypted request",
+          "[caption]") {
+  loopback::Server proxy([](const auto&) { return loopback::reply(502, ""); });
+  const std::string address = proxy.url().substr(0, proxy.url().size() - 3);
+  ::setenv("http_proxy", address.c_str(), 1);
+  ::setenv("https_proxy", address.c_str(), 1);
+  CurlClient plain("http://caption.invalid/v1", parse_endpoint("http://caption.invalid/v1", true), ApiKey("sk-1"), {});
+  CurlClient tunnel("https://caption.invalid/v1", parse_endpoint("https://caption.invalid/v1"), ApiKey("sk-1"), {});
+  CHECK(plain.post("{}").status == 502);
+  CHECK(tunnel.post("{}").failure == Failure::connection);
+  ::unsetenv("http_proxy");
+  ::unsetenv("https_proxy");
+  const auto requests = proxy.requests();
+  REQUIRE(requests.size() == 2);
+  CHECK_THAT(requests[0].head, Catch::StartsWith("POST http://caption.invalid/v1 "));
+  CHECK_THAT(requests[1].head, Catch::StartsWith("CONNECT caption.invalid:443 ") && !Catch::Contains("sk-1"));
+}
+
 TEST_CASE("http: a server that cannot speak TLS is a broken connection, not a success", "[caption]") {
   loopback::Server server([](const auto&) { return loopback::reply(200, "{}"); });
   const std::string url = "https" + server.url().substr(4);

@@ -181,12 +181,14 @@ inline std::string string_or(const Json& object, const char* key, const char* ot
   return at != object.end() && at->is_string() ? at->get<std::string>() : otherwise;
 }
 
+/// A count of tokens, or -1 if it is missing, no number, or beyond all reason.
 inline Index count_or_unknown(const Json& object, const char* key) {
   if (!object.is_object()) return -1;
   const auto at = object.find(key);
-  if (at == object.end() || !at->is_number_integer()) return -1;
-  if (at->is_number_unsigned()) return Index(std::min<std::uint64_t>(at->get<std::uint64_t>(), INT64_MAX));
-  return std::max<Index>(-1, at->get<Index>());
+  if (at == object.end() || !at->is_number_unsigned()) return -1;
+  constexpr std::uint64_t most = 10'000'000;
+  const auto count = at->get<std::uint64_t>();
+  return count <= most ? Index(count) : -1;
 }
 
 inline CaptionAnswer unusable(CaptionStatus status, const std::string& why, std::string_view body = "") {
