@@ -37,8 +37,8 @@ TripletOptions triplet_options(const Request& request, const MethodConfig& confi
 }
 
 /// The images that can be used. Bad ones end the program, all of them listed, or are left out with --skip-bad.
-SubjectList sound_subjects(const Request& request) {
-  SubjectList list = find_subjects(request.data);
+SubjectList sound_subjects(const Request& request, const MethodConfig& config) {
+  SubjectList list = find_subjects(request.data, {config.data.channel});
   for (const std::string& file : list.left_out) std::printf("make_triplets: not used: %s\n", file.c_str());
   const DatasetCheck check{.need_labels = false, .need_classes = false, .first_frame = request.first_frame};
   const DatasetReport report = check_dataset(list, check);
@@ -143,7 +143,7 @@ int run(const Request& request, const MethodConfig& config) {
   const TripletOptions options = triplet_options(request, config);
   std::optional<OwnCaptions> own;
   if (!request.captions.empty()) own.emplace(request.captions);
-  const SubjectList list = sound_subjects(request);
+  const SubjectList list = sound_subjects(request, config);
 
   StagedFolder folder(request.out, {"triplets.jsonl", "slices", "volumes"}, request.overwrite);
   std::vector<std::vector<Triplet>> made(list.entries.size());

@@ -19,14 +19,14 @@ struct Request {
   InferenceRequest inference;
 };
 
-/// The images of a file or folder. Label files of a folder are passed over.
-SubjectList subjects_of(const Request& request) {
+/// The images of a file or folder. Label files of a folder are passed over; of several channels the model's is taken.
+SubjectList subjects_of(const Request& request, const MethodConfig& config) {
   std::error_code error;
   require<FileError>(fs::exists(request.input, error), request.input, ": no such file or folder");
   SubjectList list;
   list.folder = request.input;
   if (fs::is_directory(request.input, error)) {
-    list = find_subjects(request.input);
+    list = find_subjects(request.input, {config.data.channel});
     for (SubjectEntry& e : list.entries) e.labels.clear(), e.class_label.reset();
   } else {
     list.entries.emplace_back().image = request.input;
@@ -80,7 +80,7 @@ void write_classes(const std::string& path, const LabelScheme& scheme, const Vol
 int predict_labels(const Request& request, const ModelFile& file, Device device) {
   const auto model = load_segmentation_model(file, device);
   const LabelScheme scheme{file.info.names, file.info.values};
-  const auto images = images_of(subjects_of(request));
+  const auto images = images_of(subjects_of(request, file.info.config));
   const auto paths = label_paths(request, images);
   check_paths(images, paths);
   const InferenceOptions options = request.inference.options(file.info.config);
@@ -131,7 +131,7 @@ int predict_labels(const Request& request, const ModelFile& file, Device device)
 int predict_classes(const Request& request, const ModelFile& file, Device device) {
   require_whole_volumes(file.info.config, "classification");
   const auto model = load_classification_model(file, device);
-  const SubjectList subjects = subjects_of(request);
+  const SubjectList subjects = subjects_of(request, file.info.config);
   require_sound_dataset(subjects, {.first_frame = request.first_frame});
   const auto images = images_of(subjects);
   std::error_code error;
