@@ -20,14 +20,11 @@ struct Request {
   bool labels = false, classes = false, first_frame = false, cases = false;
 };
 
-SubjectList subjects_of(const Request& request) {
+SubjectList subjects_of(const Request& request, std::vector<DatasetReport::Problem>& problems) {
   if (!detail::ends_with(request.data, ".jsonl")) return find_subjects(request.data, {request.channel});
   const auto triplets = read_triplets(request.data);
-  try {
-    check_triplets(triplets, request.data);  // stops at the first; the check of the volumes then names them all
-  } catch (const FileError& error) {
-    std::printf("check_dataset: triplets: %s\n", error.what());
-  }
+  for (const std::string& problem : triplet_problems(triplets, request.data))
+    problems.push_back({request.data, problem});
   return subjects_of_triplets(triplets, request.data);
 }
 
@@ -103,9 +100,11 @@ void print_lines(const char* title, const std::vector<std::string>& lines) {
 }
 
 int run(const Request& request) {
-  const SubjectList list = subjects_of(request);
-  const DatasetReport report = check_dataset(
+  std::vector<DatasetReport::Problem> misfits;
+  const SubjectList list = subjects_of(request, misfits);
+  DatasetReport report = check_dataset(
       list, {.need_labels = request.labels, .need_classes = request.classes, .first_frame = request.first_frame});
+  report.problems.insert(report.problems.end(), misfits.begin(), misfits.end());
   const auto surprises = dataset_surprises(list, report);
   const Json json = dataset_report_json(list, report, surprises);
   if (!request.report.empty()) write_json(request.report, json);

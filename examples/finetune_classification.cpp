@@ -178,7 +178,8 @@ int main(int argc, char** argv) {
         "Fine-tunes the encoder of the volume network to classify volumes. The class of an image stands in "
         "dataset.json\n"
         "(\"class\": 1) or in classes.json ({\"subject\": 1}), numbered from 0.\n"
-        "Subjects are split 7:1:2; the model that is best on the validation subjects is tested.\n"
+        "Subjects are split 7:1:2, or as data.split_by says; the model that is best on the validation subjects is "
+        "tested.\n"
         "Makes OUT/model.safetensors, metrics.json, split.json, loss.svg, roc.svg, log.jsonl, checkpoints.");
     Request request;
     ProgramOptions options;

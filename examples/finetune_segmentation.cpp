@@ -182,7 +182,8 @@ int main(int argc, char** argv) {
     CLI::App app(
         "Fine-tunes the volume network to segment the structures of a data set: images with label volumes, as\n"
         "dataset.json (Decathlon, nnU-Net) names them, or by file names (imagesTr/labelsTr, X and X_label).\n"
-        "Subjects are split 7:1:2; the model that is best on the validation subjects is tested.\n"
+        "Subjects are split 7:1:2, or as data.split_by says; the model that is best on the validation subjects is "
+        "tested.\n"
         "With data.fit=patch the network learns from random crops and is applied window by window.\n"
         "Makes OUT/model.safetensors, metrics.json, split.json, loss.svg, overlays/*.png, log.jsonl, checkpoints.");
     Request request;

@@ -33,4 +33,14 @@ TEST_CASE("check_dataset: names every bad file, writes a report, and leaves with
     CHECK_THAT(bad.out, Catch::Contains(part));
   CHECK_THAT(slurp(report), Catch::Contains("\"usable\": false") && Catch::Contains("\"orientation\": \"RAS\""));
   CHECK(run("check_dataset", {data + "/none"}).code == 2);
+
+  const auto line = [](const std::string& id, int slices) {
+    return R"({"id":")" + id + R"(","subject":"s","volume":"data/a.nii.gz","plane":"axial","slice":0,"slices":)" +
+           std::to_string(slices) + ",\"caption\":\"x\"}\n";
+  };
+  spit(scratch / "t.jsonl", line("one", 6) + line("two", 7) + line("three", 8));
+  const Answer triplets = run("check_dataset", {scratch / "t.jsonl"});
+  CHECK(triplets.code == 1);
+  CHECK_THAT(triplets.out, Catch::Contains("\"two\" says") && Catch::Contains("\"three\" says") &&
+                               Catch::Contains("has 8 axial slices, it has 6"));
 }

@@ -129,17 +129,30 @@ inline void write_triplets(const std::string& path, const std::vector<Triplet>& 
 }
 
 /// Compares triplets with the volumes they name, reading headers only: the file exists, is a sound NIfTI, and has as
-/// many slices as the triplet says. Throws FileError for the first that does not fit. `path` is that of the JSONL file.
-inline void check_triplets(const std::vector<Triplet>& triplets, const std::string& path) {
+/// many slices as the triplet says. A line for each that does not fit. `path` is that of the JSONL file.
+inline std::vector<std::string> triplet_problems(const std::vector<Triplet>& triplets, const std::string& path) {
+  std::vector<std::string> problems;
   for (const Triplet& t : triplets) {
     const std::string volume = detail::beside(path, t.volume);
-    const NiftiHeader header = read_nifti_header(volume);
-    const Grid grid = grid_of(header, volume);
-    const auto axis = std::size_t(ras_map(grid.affine).axis[std::size_t(plane_axis(t.plane))]);
-    require<FileError>(grid.size[axis] == t.slices, path, ": triplet \"", t.id, "\" says that ", volume, " has ",
-                       t.slices, " ", plane_name(t.plane), " slices, it has ", grid.size[axis],
-                       "; make the triplets again");
+    try {
+      const Grid grid = grid_of(read_nifti_header(volume), volume);
+      const auto axis = std::size_t(ras_map(grid.affine).axis[std::size_t(plane_axis(t.plane))]);
+      require<FileError>(grid.size[axis] == t.slices, path, ": triplet \"", t.id, "\" says that ", volume, " has ",
+                         t.slices, " ", plane_name(t.plane), " slices, it has ", grid.size[axis],
+                         "; make the triplets again");
+    } catch (const FileError& error) {
+      problems.push_back(error.what());
+    }
   }
+  return problems;
+}
+/// Throws FileError that lists what does not fit, the first twenty.
+inline void check_triplets(const std::vector<Triplet>& triplets, const std::string& path) {
+  const auto problems = triplet_problems(triplets, path);
+  std::string all;
+  for (std::size_t i = 0; i < std::min<std::size_t>(20, problems.size()); ++i) all += (i > 0 ? "\n" : "") + problems[i];
+  if (problems.size() > 20) all += text("\nand ", problems.size() - 20, " more");
+  require<FileError>(problems.empty(), all);
 }
 
 /// The volumes that triplets name, each once, as a data set to check. `path` is that of the JSONL file.
