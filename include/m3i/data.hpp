@@ -12,6 +12,7 @@
 #include "m3i/data/case_facts.hpp"
 #include "m3i/data/chain_json.hpp"
 #include "m3i/data/check.hpp"
+#include "m3i/data/check_cache.hpp"
 #include "m3i/data/check_json.hpp"
 #include "m3i/data/dataset_json.hpp"
 #include "m3i/data/file_names.hpp"

@@ -2,6 +2,7 @@
 
 #include "catch.hpp"
 #include "folder.hpp"
+#include "m3i/data/check_cache.hpp"
 #include "m3i/data/check_json.hpp"
 #include "m3i/data/surprises.hpp"
 
@@ -124,4 +125,29 @@ TEST_CASE("check: facts and surprises are told", "[fast]") {
   CHECK(json["subjects"] == 3);
   CHECK(json["cases"][3]["spacing_mm"][2] == 5);
   CHECK(json["cases"][0]["label_voxels"]["1"] == 1);
+}
+
+TEST_CASE("check: the result for the same files is kept, and made again when one of them changes", "[fast]") {
+  TemporaryFolder f;
+  auto list = list_of(f);
+  add(list, "a", f.volume("a.nii"), f.labels("a_label.nii", 3));
+  add(list, "b", f.volume("b.nii", 7));
+  const std::string folder = f / "cache";
+  const auto kept = [&] { return std::distance(std::filesystem::directory_iterator(folder), {}); };
+  const DatasetReport first = require_sound_dataset(list, {}, folder), again = require_sound_dataset(list, {}, folder);
+  CHECK(kept() == 1);
+  CHECK(dataset_report_json(list, again, {}) == dataset_report_json(list, first, {}));
+  CHECK(again.cases[0].labels_hash == first.cases[0].labels_hash);
+  CHECK_THROWS_AS(require_sound_dataset(list, {.need_labels = true}, folder), FileError);
+  CHECK(kept() == 1);  // only what is sound is kept
+
+  const std::string path = std::filesystem::directory_iterator(folder)->path().string();
+  f.write("cache/" + std::filesystem::path(path).filename().string(), "{\"key\": 1}");
+  CHECK(require_sound_dataset(list, {}, folder).cases.size() == 2);
+  CHECK(read_json(path).at("cases").size() == 2);
+  f.volume("b.nii", 8);
+  CHECK(require_sound_dataset(list, {}, folder).cases[1].low == 8);
+  CHECK(kept() == 2);
+  std::filesystem::remove(f / "b.nii");
+  CHECK_THROWS_WITH(require_sound_dataset(list, {}, folder), Catch::Contains("b.nii: cannot be opened"));
 }

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "m3i/data/check.hpp"
+#include "m3i/data/check_cache.hpp"
 #include "m3i/data/folds.hpp"
 #include "m3i/train/method_config.hpp"
 
@@ -146,7 +146,8 @@ inline Cohort load_cohort(const std::string& folder,
   cohort.list = find_subjects(folder, {config.data.channel});
   detail::leave_out_untargeted(cohort.list, task);
   const DatasetReport report = require_sound_dataset(
-      cohort.list, {.need_labels = task == Task::segmentation, .need_classes = task == Task::classification});
+      cohort.list, {.need_labels = task == Task::segmentation, .need_classes = task == Task::classification},
+      config.data.cache_folder);
   const auto strata = detail::stratified_subjects(cohort.list.entries, report.cases, config.data.stratify);
   if (split_path.empty()) {
     cohort.split = detail::configured_split(cohort.list, strata, config);
