@@ -7,7 +7,8 @@
 #   scripts/test.sh --tsan          fast tests under the thread sanitizer
 #   scripts/test.sh --clang         every header by clang++, warnings as errors
 #   scripts/test.sh --cuda-compile  every header and one test program by nvcc; needs no GPU
-#   scripts/test.sh --ci            all of the above that this machine can do, and the format check
+#   scripts/test.sh --fuzz [RUNS]   libFuzzer on the parsers (clang++; default 1000000 runs each)
+#   scripts/test.sh --ci            all but the fuzzing that this machine can do, and the format check
 #
 # Exit code 0 if everything passed. M3I_GOLDENS names the folder of reference data (default ../shared/goldens).
 set -euo pipefail
@@ -93,7 +94,8 @@ case ${1:-} in
   --tsan) scripts/setup.sh && sanitized tsan ;;
   --clang) scripts/setup.sh && clang_headers ;;
   --cuda-compile) scripts/setup.sh && cuda_compile ;;
+  --fuzz) scripts/setup.sh && cmake --preset fuzz && cmake --build --preset fuzz && tests/fuzz/run.sh "${2:-1000000}" ;;
   --ci) scripts/setup.sh && ci ;;
   "") scripts/setup.sh && release ;;
-  *) sed -n '2,13p' "$0"; exit 2 ;;
+  *) sed -n '2,14p' "$0"; exit 2 ;;
 esac

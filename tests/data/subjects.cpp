@@ -181,3 +181,16 @@ TEST_CASE("subjects: nnU-Net version 2, from its folders and from its list of ca
   refuses(R"({"channel_names":{"0":"CT"},"labels":{"background":0,"ignore":1}})", "\"ignore\"");
   refuses(R"({"channel_names":{"0":"CT"},"dataset":{"x":{"label":"c.nii.gz"}}})", "\"images\" is missing");
 }
+
+TEST_CASE("subjects: nnU-Net version 1 leaves the channel's number out of dataset.json", "[fast]") {
+  TemporaryFolder f;
+  for (const char* name : {"imagesTr/p_0000.nii.gz", "imagesTr/p_0001.nii.gz", "imagesTr/q.nii.gz"}) f.write(name, "");
+  f.write("dataset.json", R"({"modality":{"0":"T1","1":"T2"},"training":[{"image":"./imagesTr/p.nii.gz",
+    "label":"./labelsTr/p.nii.gz"}]})");
+  CHECK(pairs(find_subjects(f / "", {1})) == "p:p_0001.nii.gz+p.nii.gz ");
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("2 channels (T1, T2)"));
+  f.write("dataset.json", R"({"modality":{"0":"CT"},"training":[{"image":"imagesTr/p.nii.gz"},
+    {"image":"imagesTr/q.nii.gz"},{"image":"imagesTr/none.nii.gz"}]})");
+  CHECK(pairs(find_subjects(f / "")) == "p:p_0000.nii.gz+ q:q.nii.gz+ none:none.nii.gz+ ");
+  CHECK(find_subjects(f / "").entries[0].modality == "CT");
+}

@@ -6,12 +6,14 @@
 ///               and a class number as "label"
 ///   nnU-Net v2  "channel_names", "labels": {"background": 0}, "file_ending", "numTraining"; cases are found in
 ///               imagesTr (CASE_0000 is channel 0) and labelsTr, or named by "dataset": {CASE: {"images", "label"}}
+///   nnU-Net v1  a Decathlon file whose images have the channel's number in their names on the disk
 ///   m3i         "classes"; in an entry "subject", "class", "modality", "body_part", "finding", "finding_label",
 ///               "structures"
 ///
 /// Paths start at the folder of the JSON file. Files whose names start with "._" (macOS puts them into archives) are
 /// passed over.
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
@@ -114,6 +116,8 @@ class DatasetJson {
   }
 
  private:
+  /// "_0012"
+  static std::string channel_suffix(std::size_t channel) { return "_" + std::to_string(10000 + channel).substr(1); }
   static bool is_resource_fork(const std::string& path) {
     return std::filesystem::path(path).filename().string().rfind("._", 0) == 0;
   }
@@ -135,7 +139,23 @@ class DatasetJson {
     require<FileError>(!out.empty(), where, ": \"image\" is an empty list");
     return out;
   }
-  void set_image(SubjectEntry& entry, std::vector<std::string> files, const std::string& where) const {
+  /// nnU-Net version 1 names X.nii.gz where X_0000.nii.gz, X_0001.nii.gz, ... lie, one for each channel.
+  std::vector<std::string> with_channels(std::vector<std::string> files) const {
+    const std::string stem = nifti_stem(files[0]);
+    std::error_code error;
+    if (files.size() != 1 || stem.empty() || std::filesystem::exists(files[0], error)) return files;
+    const std::filesystem::path path(files[0]);
+    const std::string ending = path.filename().string().substr(stem.size());
+    const auto file = [&](std::size_t c) {
+      return (path.parent_path() / (stem + channel_suffix(c) + ending)).string();
+    };
+    if (!std::filesystem::exists(file(0), error)) return files;
+    files.clear();
+    for (std::size_t c = 0; c < std::clamp<std::size_t>(channels_.size(), 1, 9999); ++c) files.push_back(file(c));
+    return files;
+  }
+  void set_image(SubjectEntry& entry, std::vector<std::string> named, const std::string& where) const {
+    std::vector<std::string> files = with_channels(std::move(named));
     const auto count = Index(files.size());
     if (count > 1) {
       std::string names;
@@ -279,8 +299,7 @@ class DatasetJson {
     }
     for (auto& [name, files] : out)
       for (std::size_t c = 0; c < files.size(); ++c)
-        if (files[c].empty())
-          files[c] = inside(text(folder, "/", name, "_", std::to_string(10000 + c).substr(1), ending));
+        if (files[c].empty()) files[c] = inside(text(folder, "/", name, channel_suffix(c), ending));
     return out;
   }
 
