@@ -16,7 +16,7 @@ struct AdamOptions {
 };
 
 namespace detail {
-template <class T>
+template <class T, bool amsgrad>  // not a branch in the loop: g++ -O2 would not vectorise it, at a tenth of the speed
 struct AdamStep {
   using A = accumulate_t<T>;
   A* w;
@@ -31,7 +31,7 @@ struct AdamStep {
     first[i] = m;
     second[i] = v;
     A scale = v;
-    if (largest) largest[i] = scale = math::max(largest[i], v);
+    if constexpr (amsgrad) largest[i] = scale = math::max(largest[i], v);
     w[i] = shrink * w[i] - lr / correction1 * m / (math::sqrt(scale) / math::sqrt(correction2) + eps);
   }
 };
@@ -48,26 +48,33 @@ class Adam : public OptimizerState<T> {
 
   /// Updates every parameter that has a gradient.
   void step() {
+    if (options.amsgrad) update<true>();
+    else update<false>();
+  }
+
+ private:
+  template <bool amsgrad>
+  void update() {
     using A = accumulate_t<T>;
     const double t = double(this->steps() + 1);
     const A correction1 = A(1 - std::pow(options.beta1, t)), correction2 = A(1 - std::pow(options.beta2, t));
     const A l2 = A(options.decoupled ? 0 : options.weight_decay);
     const A shrink = A(options.decoupled ? 1 - options.lr * options.weight_decay : 1);
     this->step_each([&](const ParameterState<T>& s) {
-      A* largest = options.amsgrad ? s.moments[2].data() : nullptr;
-      return detail::AdamStep<T>{s.weights(),
-                                 s.parameter.grad().data(),
-                                 s.moments[0].data(),
-                                 s.moments[1].data(),
-                                 largest,
-                                 A(options.lr),
-                                 A(options.beta1),
-                                 A(options.beta2),
-                                 A(options.eps),
-                                 l2,
-                                 shrink,
-                                 correction1,
-                                 correction2};
+      A* largest = amsgrad ? s.moments[2].data() : nullptr;
+      return detail::AdamStep<T, amsgrad>{s.weights(),
+                                          s.parameter.grad().data(),
+                                          s.moments[0].data(),
+                                          s.moments[1].data(),
+                                          largest,
+                                          A(options.lr),
+                                          A(options.beta1),
+                                          A(options.beta2),
+                                          A(options.eps),
+                                          l2,
+                                          shrink,
+                                          correction1,
+                                          correction2};
     });
   }
 };
