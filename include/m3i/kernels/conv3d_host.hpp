@@ -320,8 +320,43 @@ void input_grad_phase(const Conv3dGeometry& g, const GradPhase (&phase)[3], cons
   gather_products<T>(s, {w, taps, outs * g.taps() * ins, g.taps() * ins, 1}, nullptr, true);
 }
 
+/// Whether each input voxel meets one output voxel at most: patches side by side.
+inline bool in_patches(const Conv3dGeometry& g) {
+  bool patches = true;
+  for (int a = 0; a < 3; ++a)
+    patches = patches && g.kernel[a] == g.stride[a] && g.padding[a] == 0 && g.dilation[a] == 1;
+  return patches;
+}
+
+/// The input gradient of patches: each row of the product dy w [voxels, taps * channels] is one patch. With phases, the
+/// common case of few channels would leave most of each register empty.
+template <class T>
+void input_grad_patches(const Conv3dGeometry& g, const T* dy, const T* w, T* dx) {
+  const Index outs = g.group_out(), ins = g.group_in(), width = g.taps() * ins, voxels = g.batch * g.out_voxels();
+  const Index tile = std::clamp<Index>(32768 / width, 16, 256), tiles = (voxels + tile - 1) / tile;
+  parallel_for(g.groups * tiles, [&](Index task) {
+    const Index group = task / tiles, first = task % tiles * tile, rows = std::min(tile, voxels - first);
+    const Tensor<T> patches({rows, width});
+    gemm_serial<T>({false, false, rows, width, outs, T(1), dy + first * g.out_channels + group * outs, g.out_channels,
+                    w + group * outs * width, width, T(0), patches.data(), width, nullptr});
+    const T* M3I_RESTRICT from = patches.data();
+    for (Index voxel = first; voxel < first + rows; ++voxel) {
+      const Index o2 = voxel % g.out[2], o1 = voxel / g.out[2] % g.out[1], o0 = voxel / g.out[2] / g.out[1] % g.out[0];
+      const Index n = voxel / g.out_voxels();
+      for (Index k0 = 0; k0 < g.kernel[0]; ++k0)
+        for (Index k1 = 0; k1 < g.kernel[1]; ++k1) {
+          const Index line = (n * g.in[0] + o0 * g.stride[0] + k0) * g.in[1] + o1 * g.stride[1] + k1;
+          T* M3I_RESTRICT to = dx + (line * g.in[2] + o2 * g.stride[2]) * g.in_channels + group * ins;
+          for (Index k2 = 0; k2 < g.kernel[2]; ++k2, to += g.in_channels, from += ins)
+            for (Index c = 0; c < ins; ++c) to[c] += from[c];
+        }
+    }
+  });
+}
+
 template <class T>
 void conv3d_host_input_grad(const Conv3dGeometry& g, const T* dy, const T* w, T* dx) {
+  if (in_patches(g) && !depthwise(g)) return input_grad_patches(g, dy, w, dx);
   for (Index r0 = 0; r0 < std::min(g.stride[0], g.in[0]); ++r0)
     for (Index r1 = 0; r1 < std::min(g.stride[1], g.in[1]); ++r1)
       for (Index r2 = 0; r2 < std::min(g.stride[2], g.in[2]); ++r2)
