@@ -12,9 +12,9 @@
 
 #include <sys/resource.h>
 
+#include "networks.hpp"
+
 #include "m3i/io/safetensors.hpp"
-#include "m3i/models/nnformer.hpp"
-#include "m3i/models/unetr.hpp"
 #include "m3i/ops/loss.hpp"
 #include "m3i/optim/adam.hpp"
 #include "m3i/testing.hpp"
@@ -77,35 +77,6 @@ Times measure(const Request& r, const Network& net) {
   }
   return best;
 }
-
-/// The finest output alone.
-struct Finest {
-  NnFormer<float> net;
-  Var<float> operator()(const Var<float>& x) const { return net(x)[0]; }
-  template <class Visitor>
-  void visit_fields(const Visitor& visitor) const {
-    net.visit_fields(visitor);
-  }
-};
-
-Times run(const Request& r, Index& parameter_count) {
-  seed_initializer(1);
-  if (r.network == "unetr") {
-    const Unetr<float> net({.image = {r.size, r.size, r.size}, .checkpoint = r.checkpoint});
-    parameter_count = count_parameters(net);
-    return measure(r, net);
-  }
-  NnFormerOptions o;
-  o.image = {r.size, r.size, r.size};
-  o.embedding = r.embedding;
-  o.heads = {r.embedding / 32, r.embedding / 16, r.embedding / 8, r.embedding / 4};
-  o.deep_supervision = false;
-  o.drop_path = 0;  // so that both sides compute the same
-  o.checkpoint = r.checkpoint;
-  const Finest net{NnFormer<float>(o)};
-  parameter_count = count_parameters(net);
-  return measure(r, net);
-}
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -128,7 +99,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   Index count = 0;
-  const Times t = run(r, count);
+  Times t;
+  bench::with_network(r.network, r.size, r.embedding, r.checkpoint, [&](const auto& net) {
+    count = count_parameters(net);
+    t = measure(r, net);
+  });
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::printf(

@@ -4,5 +4,6 @@
 #include "m3i/autodiff/backward.hpp"
 #include "m3i/autodiff/checkpoint.hpp"
 #include "m3i/autodiff/gradcheck.hpp"
+#include "m3i/autodiff/observer.hpp"
 #include "m3i/autodiff/record.hpp"
 #include "m3i/autodiff/variable.hpp"

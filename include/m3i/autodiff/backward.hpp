@@ -39,7 +39,9 @@ void backward(const Var<T>& y, const Tensor<T>& dy) {
   y.grad().copy_from(dy);
   auto tape = detail::tape_of(y.node());
   for (auto& node : tape) {
+    if (TapeObserver* const observer = tape_observer()) observer->before_backward(node.get());
     node->propagate();
+    if (TapeObserver* const observer = tape_observer()) observer->after_backward(node.get());
     node->release();
     node->propagate = nullptr;
     node->inputs.clear();

@@ -1,6 +1,7 @@
 #pragma once
 /// record(): the one way onto the tape.
 
+#include "m3i/autodiff/observer.hpp"
 #include "m3i/autodiff/variable.hpp"
 
 namespace m3i {
@@ -38,8 +39,15 @@ Var<T> record(const char* name,
   if (grad_enabled())
     for (const Var<T>& input : inputs)
       if (input.needs_grad()) nodes.push_back(input.node());
-  if (nodes.empty()) return Var<T>(std::move(y));
-  return record_node<T>(name, std::move(y), std::move(nodes), std::move(backward));
+  TapeObserver* const observer = tape_observer();
+  const Var<T> out =
+      nodes.empty() ? Var<T>(std::move(y)) : record_node<T>(name, std::move(y), std::move(nodes), std::move(backward));
+  if (observer) {
+    std::vector<Shape> shapes;
+    for (const Var<T>& input : inputs) shapes.push_back(input.defined() ? input.shape() : Shape{});
+    observer->forward(name, shapes, out.shape(), out.node().get());
+  }
+  return out;
 }
 
 }  // namespace M3I_ABI
