@@ -3,6 +3,7 @@
 
 #include "m3i/autodiff/record.hpp"
 #include "m3i/kernels/conv3d.hpp"
+#include "m3i/kernels/for_rows.hpp"
 #include "m3i/ops/linear.hpp"
 #include "m3i/ops/pool.hpp"
 
@@ -35,11 +36,16 @@ Var<T> conv3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv
 namespace detail {
 
 template <class T>
-struct FillRows {  // y [..., C] = bias, or 0
+struct FillRows {  // y [..., C] = bias
   const T* bias;
   T* y;
   Index channels;
-  M3I_HD void operator()(Index i) const { y[i] = bias ? bias[i % channels] : T(0.0f); }
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const T* from = bias;
+    T* to = y + row * channels;
+    team.each(channels, [=](Index c) { to[c] = from[c]; });
+  }
 };
 
 /// [N, D, H, W, O] of a transposed convolution: the input shape of the convolution that it transposes.
@@ -77,10 +83,12 @@ inline Shape conv_transpose3d_shape(const Shape& x, const Shape& w, const Conv3d
 template <class T>
 Var<T> conv_transpose3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv3dSpec& spec = {}) {
   require_one_device("conv_transpose3d", {x, w, b});
-  const Tensor<T> y(detail::conv_transpose3d_shape(x.shape(), w.shape(), spec), x.device());
+  const Shape shape = detail::conv_transpose3d_shape(x.shape(), w.shape(), spec);
+  const Tensor<T> y = b.defined() ? Tensor<T>(shape, x.device()) : Tensor<T>::zeros(shape, x.device());
   require(!b.defined() || b.shape() == Shape{y.shape()[4]}, "conv_transpose3d: weight ", w.shape(), " expects a bias [",
           y.shape()[4], "], got ", b.defined() ? b.shape() : Shape{});
-  for_each(y.device(), y.size(), detail::FillRows<T>{b.defined() ? b.data() : nullptr, y.data(), y.shape()[4]});
+  if (b.defined())
+    for_rows(y.device(), y.size() / shape[4], detail::FillRows<T>{b.data(), y.data(), shape[4]}, shape[4]);
   conv3d_input_grad(x.value(), w.value(), y, spec);
   std::vector<Var<T>> inputs{x, w};
   if (b.defined()) inputs.push_back(b);

@@ -48,7 +48,7 @@ class Adam : public OptimizerState<T> {
 
   /// Updates every parameter that has a gradient.
   void step() {
-    if (options.amsgrad) update<true>();
+    if (this->moments() == 3) update<true>();
     else update<false>();
   }
 

@@ -69,7 +69,11 @@ class OptimizerState {
   auto state() const { return state_tensors(states_); }
 
  protected:
-  OptimizerState(const std::vector<Var<T>>& parameters, int moments) : states_(parameter_states(parameters, moments)) {}
+  OptimizerState(const std::vector<Var<T>>& parameters, int moments)
+      : states_(parameter_states(parameters, moments)), moments_(moments) {}
+
+  /// Tensors kept for each parameter, as decided at the start.
+  int moments() const { return moments_; }
 
   /// for_each over update(state) for every parameter that has a gradient.
   template <class Update>
@@ -84,6 +88,7 @@ class OptimizerState {
 
  private:
   std::vector<ParameterState<T>> states_;
+  int moments_;
   Index steps_ = 0;
 };
 

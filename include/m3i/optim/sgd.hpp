@@ -12,20 +12,21 @@ struct SgdOptions {
 };
 
 namespace detail {
-template <class T>
+enum class Momentum { none, heavy_ball, nesterov };
+
+template <class T, Momentum kind>  // not a branch in the loop, which would keep it from being vectorised
 struct SgdStep {
   using A = accumulate_t<T>;
   A* w;
   const T* grad;
   A* velocity;
   A lr, momentum, decay;
-  bool nesterov;
   M3I_HD void operator()(Index i) const {
     A g = A(grad[i]) + decay * w[i];
-    if (velocity) {
+    if constexpr (kind != Momentum::none) {
       const A v = momentum * velocity[i] + g;
       velocity[i] = v;
-      g = nesterov ? g + momentum * v : v;
+      g = kind == Momentum::nesterov ? g + momentum * v : v;
     }
     w[i] -= lr * g;
   }
@@ -42,12 +43,19 @@ class Sgd : public OptimizerState<T> {
 
   /// Updates every parameter that has a gradient.
   void step() {
+    if (this->moments() == 0) update<detail::Momentum::none>();
+    else if (options.nesterov) update<detail::Momentum::nesterov>();
+    else update<detail::Momentum::heavy_ball>();
+  }
+
+ private:
+  template <detail::Momentum kind>
+  void update() {
     using A = accumulate_t<T>;
     this->step_each([&](const ParameterState<T>& s) {
-      return detail::SgdStep<T>{
-          s.weights(),     s.parameter.grad().data(), s.moments.empty() ? nullptr : s.moments[0].data(),
-          A(options.lr),   A(options.momentum),       A(options.weight_decay),
-          options.nesterov};
+      return detail::SgdStep<T, kind>{
+          s.weights(),   s.parameter.grad().data(), kind == detail::Momentum::none ? nullptr : s.moments[0].data(),
+          A(options.lr), A(options.momentum),       A(options.weight_decay)};
     });
   }
 };
