@@ -107,7 +107,8 @@ int run(const Request& request) {
   report.problems.insert(report.problems.end(), misfits.begin(), misfits.end());
   const auto surprises = dataset_surprises(list, report);
   const Json json = dataset_report_json(list, report, surprises);
-  if (!request.report.empty()) write_json(request.report, json);
+  if (!request.report.empty())  // names of files need not be UTF-8
+    write_file(request.report, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 
   std::printf("check_dataset: %s: %lld images of %lld subjects\n\n%s", request.data.c_str(), (long long)report.checked,
               json["subjects"].get<long long>(), table_text(range_table(report)).c_str());

@@ -9,12 +9,13 @@
 
 #include "m3i/data/check.hpp"
 #include "m3i/data/volume_cache.hpp"
+#include "m3i/io/sha256.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
 namespace detail {
 
-/// Everything that a check's result depends on.
+/// A hash of everything that a check's result depends on. (Paths need not be UTF-8, which JSON would want.)
 inline std::string check_key(const SubjectList& list, const DatasetCheck& options) {
   std::vector<std::string> parts(list.entries.size());
   parallel_for(Index(parts.size()), [&](Index i) {
@@ -29,7 +30,7 @@ inline std::string check_key(const SubjectList& list, const DatasetCheck& option
   for (const auto* names : {&list.structures, &list.classes})
     for (const std::string& name : *names) key += "|" + name;
   for (const std::string& part : parts) key += part;
-  return key;
+  return sha256(key);
 }
 
 inline Json facts_json(const CaseFacts& c) {
@@ -87,8 +88,7 @@ inline DatasetReport require_sound_dataset(const SubjectList& list,
   } catch (const FileError&) {
     return require_sound_dataset(list, options);  // a file is missing: the check names all that are
   }
-  const std::string path =
-      (std::filesystem::path(folder) / ("check_" + detail::hex_text(text_hash(key)) + ".json")).string();
+  const std::string path = (std::filesystem::path(folder) / ("check_" + key.substr(0, 16) + ".json")).string();
   DatasetReport report;
   report.checked = Index(list.entries.size());
   report.cases = detail::kept_facts(path, key, list.entries.size());
