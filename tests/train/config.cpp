@@ -264,3 +264,19 @@ TEST_CASE("method config: the shipped files load, and paper.json names every key
   CHECK(config.network.image_size == 128);
   CHECK(config.data.split == std::array<double, 3>{7, 1, 2});
 }
+
+TEST_CASE("method config: augmentation is a preset and what differs from it", "[train][fast]") {
+  const auto augment = [](const std::vector<std::string>& changes) {
+    std::vector<std::string> all;
+    for (const std::string& c : changes) all.push_back("segmentation.training.augment." + c);
+    return load_config<MethodConfig>("", all).segmentation.training.augment.options(3);
+  };
+  const AugmentOptions light = augment({});
+  CHECK((light.scale == 0.1 && light.shift == 0.05 && light.noise == 0.02 && light.flip[0] == 0 && light.seed == 3));
+  const AugmentOptions own = augment({"preset=nnunet", "flip=0,0.5,0", "rotate=0.3,-10,10", "gamma=null"});
+  CHECK(own.flip == std::array<double, 3>{0, 0.5, 0});
+  CHECK((own.rotate.probability == 0.3 && own.rotate.high == 10 && own.zoom.probability == 0.2));
+  CHECK((own.gamma.probability == 0.3 && own.scale == 0));
+  CHECK_THROWS_WITH(augment({"zoom=0.5,2,1"}),
+                    Contains("segmentation.training.augment") && Contains("zoom from 2 to 1"));
+}

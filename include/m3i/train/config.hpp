@@ -173,7 +173,7 @@ void set_config(C& config, std::string_view assignment) {
   if (s->takes_text) {
     json = value;
   } else {
-    const bool bare_list = s->takes_list && (value.empty() || value.front() != '[');
+    const bool bare_list = s->takes_list && value != "null" && (value.empty() || value.front() != '[');
     json = OrderedJson::parse(bare_list ? "[" + value + "]" : value, nullptr, false);
     if (json.is_discarded() && bare_list) {  // a list of names, written without quotes
       json = OrderedJson::array();

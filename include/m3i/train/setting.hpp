@@ -247,6 +247,8 @@ template <class T>
 inline constexpr bool is_list<std::vector<T>> = true;
 template <class T, std::size_t N>
 inline constexpr bool is_list<std::array<T, N>> = true;
+template <class T>
+inline constexpr bool is_list<std::optional<T>> = is_list<T>;
 
 }  // namespace detail
 
