@@ -6,6 +6,7 @@
 
 #include "m3i/core/tensor.hpp"
 #include "m3i/kernels/for_rows.hpp"
+#include "m3i/kernels/register_block.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -59,23 +60,12 @@ M3I_HD inline void fold_columns(Team team, Index rows, Index cols, A* total, F f
 
 namespace detail {
 
-template <class A>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  typedef float Vector __attribute__((vector_size(M3I_VECTOR_BYTES), aligned(4), may_alias));
-};
-template <>
-struct Lanes<double> {
-  typedef double Vector __attribute__((vector_size(M3I_VECTOR_BYTES), aligned(8), may_alias));
-};
-
 /// Four rows by `lanes` vectors of C (+)= A B; the sums stay in registers.
 template <int lanes, class A>
 inline void multiply_tile(
     Index inner, const A* a, Index a_row, Index a_col, const A* b, Index ldb, A* c, Index ldc, bool add) {
   using V = typename Lanes<A>::Vector;
-  constexpr Index width = M3I_VECTOR_BYTES / Index(sizeof(A));
+  constexpr Index width = Lanes<A>::count;
   const A *a0 = a, *a1 = a + a_row, *a2 = a + 2 * a_row, *a3 = a + 3 * a_row;
   V s00{}, s01{}, s10{}, s11{}, s20{}, s21{}, s30{}, s31{};
   const auto at = [](A* p) -> V& { return *reinterpret_cast<V*>(p); };
@@ -110,7 +100,7 @@ inline void host_multiply(Index rows,
                           A* c,
                           Index ldc,
                           bool add) {
-  constexpr Index width = M3I_VECTOR_BYTES / Index(sizeof(A));
+  constexpr Index width = Lanes<A>::count;
   Index n = 0;
   for (; n + width < cols; n += 2 * width)
     for (Index m = 0; m < rows; m += 4)

@@ -4,38 +4,41 @@
 /// twice, and the right one from panels of exactly its width.
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 
+#include "m3i/core/config.hpp"
 #include "m3i/core/shape.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
 namespace detail {
 
-#if defined(__AVX512F__)
-inline constexpr int vector_bytes = 64, vector_registers = 32;
-#elif defined(__AVX__)
-inline constexpr int vector_bytes = 32, vector_registers = 16;
-#elif defined(__aarch64__)
-inline constexpr int vector_bytes = 16, vector_registers = 32;
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int vector_registers = 32;
 #else
-inline constexpr int vector_bytes = 16, vector_registers = 16;
+inline constexpr int vector_registers = 16;
 #endif
 
-/// As many values as a register holds; the compiler's vector extension, arithmetic included.
-template <class T>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(vector_bytes)));
-  static constexpr Index lanes = vector_bytes / Index(sizeof(T));
+/// As many values as a register holds, wherever they lie: the compiler's vector extension, arithmetic included.
+template <class A>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef float Vector __attribute__((vector_size(M3I_VECTOR_BYTES), aligned(4), may_alias));
+  static constexpr Index count = M3I_VECTOR_BYTES / 4;
+};
+template <>
+struct Lanes<double> {
+  typedef double Vector __attribute__((vector_size(M3I_VECTOR_BYTES), aligned(8), may_alias));
+  static constexpr Index count = M3I_VECTOR_BYTES / 8;
 };
 
 /// Rows of a block that is `vectors` wide: all registers but those for one row of B and a broadcast value.
 template <int vectors>
 inline constexpr int block_rows = std::min(14, (vector_registers - vectors - 1) / vectors);
 template <class T, int vectors>
-inline constexpr Index block_cols = vectors* VectorOf<T>::lanes;
+inline constexpr Index block_cols = Lanes<T>::count * Index(vectors);
 
 template <class F, std::size_t... i>
 [[gnu::always_inline]] inline void unrolled(F f, std::index_sequence<i...>) {
@@ -53,26 +56,20 @@ template <int n, class F>
 ///   c  rows ldc apart
 template <int vectors, Index row_stride, Index depth_stride, class T>
 void add_register_block(const T* a, Index depth, const T* b, T* c, Index ldc) {
-  using Vector = typename VectorOf<T>::type;
+  using Vector = typename Lanes<T>::Vector;
   constexpr int rows = block_rows<vectors>;
-  constexpr Index lanes = VectorOf<T>::lanes;
+  constexpr Index lanes = Lanes<T>::count;
   Vector sum[std::size_t(rows)][std::size_t(vectors)] = {};
   for (Index k = 0; k < depth; ++k, a += depth_stride, b += vectors * lanes) {
     Vector row[std::size_t(vectors)];
-    unrolled<vectors>([&](auto v) { std::memcpy(&row[v], b + Index(v) * lanes, sizeof(Vector)); });
+    unrolled<vectors>([&](auto v) { row[v] = *reinterpret_cast<const Vector*>(b + Index(v) * lanes); });
     unrolled<rows>([&](auto r) {
       const T value = a[Index(r) * row_stride];
       unrolled<vectors>([&](auto v) { sum[r][v] += value * row[v]; });
     });
   }
   unrolled<rows>([&](auto r) {
-    unrolled<vectors>([&](auto v) {
-      T* to = c + Index(r) * ldc + Index(v) * lanes;
-      Vector old;
-      std::memcpy(&old, to, sizeof(Vector));
-      old += sum[r][v];
-      std::memcpy(to, &old, sizeof(Vector));
-    });
+    unrolled<vectors>([&](auto v) { *reinterpret_cast<Vector*>(c + Index(r) * ldc + Index(v) * lanes) += sum[r][v]; });
   });
 }
 
@@ -92,7 +89,7 @@ void add_register_block(const T* a, Index depth, const T* b, T* c, Index ldc, In
 /// the wider ones do more with each value of A.
 template <class T, class F>
 void with_panel_width(Index cols, F f) {
-  const Index vectors = (cols + VectorOf<T>::lanes - 1) / VectorOf<T>::lanes;
+  const Index vectors = (cols + Lanes<T>::count - 1) / Lanes<T>::count;
   if (vectors == 1) f(std::integral_constant<int, 1>{});
   else if ((vectors + 2) / 3 * 3 <= (vectors + 1) / 2 * 2) f(std::integral_constant<int, 3>{});
   else f(std::integral_constant<int, 2>{});
