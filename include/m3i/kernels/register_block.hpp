@@ -37,8 +37,10 @@ struct Lanes<double> {
 /// Rows of a block that is `vectors` wide: all registers but those for one row of B and a broadcast value.
 template <int vectors>
 inline constexpr int block_rows = std::min(14, (vector_registers - vectors - 1) / vectors);
+
+/// Its columns.
 template <class T, int vectors>
-inline constexpr Index block_cols = Lanes<T>::count * Index(vectors);
+inline constexpr Index block_cols = Index(vectors) * Lanes<T>::count;
 
 template <class F, std::size_t... i>
 [[gnu::always_inline]] inline void unrolled(F f, std::index_sequence<i...>) {
