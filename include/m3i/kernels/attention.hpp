@@ -22,6 +22,16 @@ struct HeadRows {
   M3I_HD P* at(Index token, Index head) const { return data + token * stride + head * depth; }
 };
 
+/// Token i of a batch: its number, or -1 for one outside of the volume.
+struct TokenMap {
+  const Index* map = nullptr;
+  Index offset = 0;
+  M3I_HD Index operator()(Index i) const {
+    if (!map) return offset + i;
+    return map[i] < 0 ? -1 : map[i] + offset;
+  }
+};
+
 /// One attention problem; a batch is a sequence, or a window of a volume.
 template <class T>
 struct AttentionProblem {
@@ -43,10 +53,10 @@ struct AttentionProblem {
   A region_penalty = -100;
   bool causal = false;  ///< query i attends to keys 0 .. i
 
-  M3I_HD Index token(Index batch, Index i, Index count) const {
-    if (!tokens) return batch * count + i;
-    const Index t = tokens[batch % maps * keys + i];
-    return t < 0 ? t : t + batch / maps * volume;
+  /// The tokens of one batch, `count` of them; found once, as it takes divisions.
+  M3I_HD TokenMap tokens_of(Index batch, Index count) const {
+    if (!tokens) return {nullptr, batch * count};
+    return {tokens + batch % maps * keys, batch / maps * volume};
   }
 };
 
@@ -99,15 +109,15 @@ M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* o
   }
 }
 
-/// The rows of one kind and head, for load_block: queries `first`, first + 1, ...
+/// The rows of one kind and head, for load_block: tokens `first`, first + 1, ... of a batch.
 template <class T>
 struct TokenRows {
-  const AttentionProblem<T>* p;
+  TokenMap tokens;
   HeadRows<const T> rows;
   const T* pad;
-  Index batch, head, first, count;
+  Index head, first;
   M3I_HD const T* operator()(Index r) const {
-    const Index t = p->token(batch, first + r, count);
+    const Index t = tokens(first + r);
     if (t >= 0) return rows.at(t, head);
     return pad ? pad + head * rows.depth : nullptr;
   }
@@ -116,11 +126,11 @@ struct TokenRows {
 /// The same for writing: null for a token outside of the volume.
 template <class T>
 struct TokenTargets {
-  const AttentionProblem<T>* p;
+  TokenMap tokens;
   HeadRows<T> rows;
-  Index batch, head, first, count;
+  Index head, first;
   M3I_HD T* operator()(Index r) const {
-    const Index t = p->token(batch, first + r, count);
+    const Index t = tokens(first + r);
     return t < 0 ? nullptr : rows.at(t, head);
   }
 };
@@ -196,7 +206,7 @@ struct AttentionForward {
     A *top = w.top, *mass = w.mass, *out = w.out;
     const Index value_depth = p.v.depth, out_step = w.value_depth;
     load_block<true>(team, queries, p.q.depth, p.scale, w.q, w.rows,
-                     TokenRows<T>{&p, p.q, p.pad_q, batch, head, i0, p.queries});
+                     TokenRows<T>{p.tokens_of(batch, p.queries), p.q, p.pad_q, head, i0});
     team.each(queries, [=](Index i) {
       top[i] = -std::numeric_limits<A>::infinity();
       mass[i] = 0;
@@ -216,9 +226,9 @@ struct AttentionForward {
     A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale, *out = w.out;
     const Index step = w.rows, out_step = w.value_depth;
     load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
-                      TokenRows<T>{&p, p.k, p.pad_k, batch, head, j0, p.keys});
+                      TokenRows<T>{p.tokens_of(batch, p.keys), p.k, p.pad_k, head, j0});
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
-                      TokenRows<T>{&p, p.v, p.pad_v, batch, head, j0, p.keys});
+                      TokenRows<T>{p.tokens_of(batch, p.keys), p.v, p.pad_v, head, j0});
     multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q, step, s, step, false);
     adjust_scores(team, p, batch, head, j0, keys, i0, queries, s, step);
 
@@ -249,7 +259,7 @@ struct AttentionForward {
       keep[i] = mass[i] > 0 ? top[i] + math::log(mass[i]) : A(0);
       mass[i] = mass[i] > 0 ? 1 / mass[i] : A(0);
     });
-    each_cell_of(team, queries, p.v.depth, TokenTargets<T>{&p, y, batch, head, i0, p.queries},
+    each_cell_of(team, queries, p.v.depth, TokenTargets<T>{p.tokens_of(batch, p.queries), y, head, i0},
                  [=](T* to, Index i, Index c) { to[c] = T(out[i * out_step + c] * mass[i]); });
   }
 };

@@ -65,8 +65,9 @@ struct AttentionBackward {
   template <class Team>
   M3I_HD void query_block(
       Team team, const Work& w, Index group, Index batch, Index head, Index i0, Index queries) const {
-    const TokenRows<T> q{&p, p.q, p.pad_q, batch, head, i0, p.queries},
-        slope{&p, dy, nullptr, batch, head, i0, p.queries}, result{&p, y, nullptr, batch, head, i0, p.queries};
+    const TokenMap tokens = p.tokens_of(batch, p.queries);
+    const TokenRows<T> q{tokens, p.q, p.pad_q, head, i0}, slope{tokens, dy, nullptr, head, i0},
+        result{tokens, y, nullptr, head, i0};
     load_block<false>(team, queries, p.q.depth, p.scale, w.q, w.depth, q);
     load_block<true>(team, queries, p.q.depth, p.scale, w.q_t, w.rows, q);
     load_block<false>(team, queries, p.v.depth, A(1), w.dy, w.value_depth, slope);
@@ -105,9 +106,9 @@ struct AttentionBackward {
     const A *kept = w.lse, *dot = w.dot;
     const Index step = w.rows;
     load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
-                      TokenRows<T>{&p, p.k, p.pad_k, batch, head, j0, p.keys});
+                      TokenRows<T>{p.tokens_of(batch, p.keys), p.k, p.pad_k, head, j0});
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
-                      TokenRows<T>{&p, p.v, p.pad_v, batch, head, j0, p.keys});
+                      TokenRows<T>{p.tokens_of(batch, p.keys), p.v, p.pad_v, head, j0});
     multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q_t, step, s, step, false);
     adjust_scores(team, p, batch, head, j0, keys, i0, queries, s, step);
     each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = math::exp(s[j * step + i] - kept[i]); });
@@ -139,15 +140,15 @@ struct AttentionBackward {
                     const A* from,
                     Index step,
                     A factor) const {
+    const TokenMap tokens = p.tokens_of(batch, count);
     if (to.data)
-      each_cell_of(team, rows, to.depth, TokenTargets<T>{&p, to, batch, head, first, count},
+      each_cell_of(team, rows, to.depth, TokenTargets<T>{tokens, to, head, first},
                    [=](T* grad, Index r, Index c) { grad[c] = T(A(grad[c]) + factor * from[r * step + c]); });
     if (pad) {
-      const AttentionProblem<T>* problem = &p;
       A* own = pad + (group * p.heads + head) * to.depth;
       team.each(to.depth, [=](Index c) {
         for (Index r = 0; r < rows; ++r)
-          if (problem->token(batch, first + r, count) < 0) own[c] += factor * from[r * step + c];
+          if (tokens(first + r) < 0) own[c] += factor * from[r * step + c];
       });
     }
   }
