@@ -31,6 +31,7 @@ struct BlockIndex {
     const Index row = extent * inner;
     return i / row * full * inner + offset * inner + i % row;
   }
+  Index run() const { return extent * inner; }
 };
 
 /// Output index -> input index by one stride an output axis, with an optional window of valid positions.
