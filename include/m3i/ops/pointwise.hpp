@@ -81,8 +81,8 @@ struct LeakyRelu {
     return x > 0 ? x : A(negative_slope) * x;
   }
   template <class A>
-  M3I_HD A slope(A x) const {
-    return x > 0 ? A(1) : A(negative_slope);
+  M3I_HD A slope_of_value(A y) const {
+    return y > 0 ? A(1) : A(negative_slope);
   }
 };
 /// x * Phi(x), Phi the normal distribution. Hendrycks and Gimpel 2016, arXiv:1606.08415.
@@ -235,6 +235,8 @@ Var<T> relu(const Var<T>& x) {
 }
 template <class T>
 Var<T> leaky_relu(const Var<T>& x, double negative_slope = 0.01) {
+  require<ConfigError>(negative_slope >= 0, "leaky_relu: negative_slope ", negative_slope,
+                       " must be 0 or more: the gradient takes the side of x from the sign of the result");
   return pointwise(x, LeakyRelu{negative_slope});
 }
 template <class T>
