@@ -29,7 +29,7 @@ FOLDERS = {
 }
 NEEDS_JSON = {"io", "data", "train"}
 
-# Bodies that a declaring header includes when it needs them: gemm.hpp includes gemm_eigen.hpp unless it is precompiled.
+# Bodies that a declaring header includes when it needs them: gemm.hpp includes gemm_host.hpp unless it is precompiled.
 BODY = re.compile(r"_(eigen|host|cublas|cudnn|curl)\.hpp$")
 
 

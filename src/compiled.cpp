@@ -11,8 +11,6 @@ namespace m3i {
 inline namespace M3I_ABI {
 namespace detail {
 
-template void gemm_serial<float>(const GemmProblem<float>&);
-template void gemm_serial<double>(const GemmProblem<double>&);
 template void gemm_host<float>(Index, const GemmProblem<float>&, Index, Index, Index);
 template void gemm_host<double>(Index, const GemmProblem<double>&, Index, Index, Index);
 

@@ -45,7 +45,7 @@ ALLOWED = [
     (r"regex$|CLI/|catch2/|benchmark/|nifti", r"nowhere"),
 ]
 
-# A part (gemm_eigen.hpp, nifti_write.hpp) names its head (gemm.hpp, nifti.hpp), which may include it in turn at its
+# A part (gemm_host.hpp, nifti_write.hpp) names its head (gemm.hpp, nifti.hpp), which may include it in turn at its
 # end: the one loop that is meant.
 PART = re.compile(r"(m3i/\w+/[a-z0-9_]+)_[a-z0-9]+\.hpp")
 

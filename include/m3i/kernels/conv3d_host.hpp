@@ -138,15 +138,13 @@ void gather_tile(
 
 /// Sizes of the tiles, from the sizes of the problem alone.
 struct GatherPlan {
-  static constexpr Index width = 192;          // most columns of a tile
-  static constexpr Index stride = width + 16;  // between its rows: no power of two, which would crowd a few cache sets
-  Index rows = 0, tiles = 0;                   // result voxels of a tile
-  std::vector<GatherPart> parts;               // of the depth
+  Index rows = 0, tiles = 0;      // result voxels of a tile
+  std::vector<GatherPart> parts;  // of the depth
   template <class T>
   explicit GatherPlan(const GatherSum<T>& s) {
     const Index channels = s.group_source(), taps = s.taps(), voxels = s.voxels();
-    const Index chunks = (channels + width - 1) / width, chunk = (channels + chunks - 1) / chunks;
-    const Index together = std::max<Index>(1, width / channels);
+    const Index chunks = (channels + tile_width - 1) / tile_width, chunk = (channels + chunks - 1) / chunks;
+    const Index together = std::max<Index>(1, tile_width / channels);
     for (Index tap = 0; tap < taps; tap += together)
       for (Index c = 0; c < channels; c += chunk)
         parts.push_back({tap, std::min(taps, tap + together), c, std::min(chunk, channels - c)});
@@ -186,7 +184,7 @@ Tensor<T> weight_panels(const GatherSum<T>& s, const GatherWeights<T>& w, Index 
 /// result = bias + sum (keep = false), or result += sum (keep = true).
 template <class T, int vectors>
 void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* bias, bool keep) {
-  constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>, stride = GatherPlan::stride;
+  constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>, stride = tile_stride;
   const GatherPlan plan(s);
   const Index channels = s.group_source(), results = s.group_result(), voxels = s.voxels(), depth = s.taps() * channels;
   const Index panels = (results + cols - 1) / cols, rows_up = (plan.rows + height - 1) / height * height;
@@ -337,8 +335,10 @@ void input_grad_patches(const Conv3dGeometry& g, const T* dy, const T* w, T* dx)
   parallel_for(g.groups * tiles, [&](Index task) {
     const Index group = task / tiles, first = task % tiles * tile, rows = std::min(tile, voxels - first);
     const Tensor<T> patches({rows, width});
-    gemm_serial<T>({false, false, rows, width, outs, T(1), dy + first * g.out_channels + group * outs, g.out_channels,
-                    w + group * outs * width, width, T(0), patches.data(), width, nullptr});
+    gemm_host<T>(1,
+                 {false, false, rows, width, outs, T(1), dy + first * g.out_channels + group * outs, g.out_channels,
+                  w + group * outs * width, width, T(0), patches.data(), width, nullptr},
+                 0, 0, 0);
     const T* M3I_RESTRICT from = patches.data();
     for (Index voxel = first; voxel < first + rows; ++voxel) {
       const Index o2 = voxel % g.out[2], o1 = voxel / g.out[2] % g.out[1], o0 = voxel / g.out[2] / g.out[1] % g.out[0];
@@ -400,8 +400,7 @@ void weight_grad_depthwise(const Conv3dGeometry& g, const T* x, const T* dy, T* 
 /// run are [group, panel, depth, cols], as weight_panels lays weights.
 template <class T, int vectors>
 void weight_grad_products(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
-  constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>, stride = GatherPlan::stride;
-  static_assert(GatherPlan::width + height <= stride + 1, "a block may read past the tile's last column");
+  constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>, stride = tile_stride;
   const GatherSum<T> s = forward_walk<T>(g, x, nullptr);
   const GatherPlan plan(s);
   const Index channels = g.group_in(), outs = g.group_out(), voxels = s.voxels(), depth = g.taps() * channels;

@@ -1,7 +1,7 @@
 #pragma once
 /// Matrix products: C = alpha op(A) op(B) + beta C + bias, all row-major, op an optional transpose.
 ///
-/// On the host Eigen multiplies panels (gemm_eigen.hpp), on the GPU cuBLAS (gemm_cublas.hpp); half and bf16 are
+/// On the host register blocks of panels (gemm_host.hpp), on the GPU cuBLAS (gemm_cublas.hpp); half and bf16 are
 /// multiplied in float. With M3I_COMPILED=1 the host body is only declared here and linked from m3i::compiled.
 
 #include "m3i/core/tensor.hpp"
@@ -54,9 +54,7 @@ struct GemmProblem {
   }
 };
 
-// Host bodies for float and double: on the calling thread, and on all threads.
-template <class T>
-void gemm_serial(const GemmProblem<T>& p);
+// Host body for float and double, on all threads; inside parallel work on the calling one.
 template <class T>
 void gemm_host(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c);
 
@@ -213,5 +211,5 @@ void gemm(Device device,
 #include "m3i/kernels/gemm_cublas.hpp"
 #endif
 #if !M3I_COMPILED
-#include "m3i/kernels/gemm_eigen.hpp"
+#include "m3i/kernels/gemm_host.hpp"
 #endif

@@ -1,7 +1,7 @@
 #pragma once
-/// The innermost product of the host's convolution: a few rows by a few vectors of C, held in registers over the whole
-/// depth. It reads its left operand where it lies (the strides are known at compile time), so that nothing is packed
-/// twice, and the right one from panels of exactly its width.
+/// The innermost product of the host's matrix products and convolutions: a few rows by a few vectors of C, held in
+/// registers over the whole depth. It reads its left operand where it lies (the strides are known at compile time), so
+/// that nothing is packed twice, and the right one from panels of exactly its width.
 
 #include <algorithm>
 #include <type_traits>
@@ -41,6 +41,10 @@ inline constexpr int block_rows = std::min(14, (vector_registers - vectors - 1) 
 /// Its columns.
 template <class T, int vectors>
 inline constexpr Index block_cols = Index(vectors) * Lanes<T>::count;
+
+/// Tiles of the left operand: at most so wide, rows so far apart. No power of two, which would crowd a few cache sets,
+/// and room for the block that begins at the last column.
+inline constexpr Index tile_width = 192, tile_stride = tile_width + 16;
 
 template <class F, std::size_t... i>
 [[gnu::always_inline]] inline void unrolled(F f, std::index_sequence<i...>) {

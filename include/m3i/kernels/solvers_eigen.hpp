@@ -1,5 +1,5 @@
 #pragma once
-/// Dense symmetric problems on the host: Cholesky test and eigenvectors, by Eigen. Besides gemm_eigen.hpp the only file
+/// Dense symmetric problems on the host: Cholesky test and eigenvectors, by Eigen: the only file
 /// that includes Eigen. Templates, so that who does not call them does not compile them.
 
 #ifndef EIGEN_DONT_PARALLELIZE
