@@ -50,6 +50,13 @@
 #define M3I_SIMD_REDUCE(operation, variable) M3I_PRAGMA(omp simd reduction(operation : variable))
 #endif
 
+// Asks for the cache line of an address that will be read soon.
+#if defined(__GNUC__) && !defined(__CUDA_ARCH__)
+#define M3I_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define M3I_PREFETCH(address) static_cast<void>(address)
+#endif
+
 // Bytes of a vector register, for the few loops that are blocked by hand.
 #if defined(__AVX512F__)
 #define M3I_VECTOR_BYTES 64

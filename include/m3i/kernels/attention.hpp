@@ -92,13 +92,19 @@ struct Pieces {
 template <bool transposed, class Team, class A, class Source>
 M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* out, Index step, Source source) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
+    // Rows lie far apart: asked for all at once, they arrive while the first are copied.
+    for (Index r = 0; r < rows; ++r)
+      if (const auto* from = source(r))
+        for (Index c = 0; c < depth; c += 64 / Index(sizeof(*from))) M3I_PREFETCH(from + c);
     for (Index r = 0; r < rows; ++r) {
       const auto* from = source(r);
       A* to = transposed ? out + r : out + r * step;
       const Index apart = transposed ? step : 1;
       if (!from)
         for (Index c = 0; c < depth; ++c) to[c * apart] = 0;
-      else team.each(depth, [=](Index c) { to[c * apart] = factor * A(from[c]); });
+      else if (transposed)
+        for (Index c = 0; c < depth; ++c) to[c * apart] = factor * A(from[c]);  // as vectors: slow scattering stores
+      else team.each(depth, [=](Index c) { to[c] = factor * A(from[c]); });
     }
   } else {
     team.each(rows * depth, [=](Index i) {

@@ -60,32 +60,38 @@ M3I_HD inline void fold_columns(Team team, Index rows, Index cols, A* total, F f
 
 namespace detail {
 
-/// Four rows by `lanes` vectors of C (+)= A B; the sums stay in registers.
+/// Rows of a tile: enough sums in registers to hide the latency of additions.
+inline constexpr Index multiply_rows = vector_registers == 32 ? 8 : 4;
+
+/// multiply_rows by `lanes` vectors of C (+)= A B; the sums stay in registers.
 template <int lanes, class A>
 inline void multiply_tile(
     Index inner, const A* a, Index a_row, Index a_col, const A* b, Index ldb, A* c, Index ldc, bool add) {
   using V = typename Lanes<A>::Vector;
+  constexpr int quads = multiply_rows / 4;
   constexpr Index width = Lanes<A>::count;
-  const A *a0 = a, *a1 = a + a_row, *a2 = a + 2 * a_row, *a3 = a + 3 * a_row;
-  V s00{}, s01{}, s10{}, s11{}, s20{}, s21{}, s30{}, s31{};
-  const auto at = [](A* p) -> V& { return *reinterpret_cast<V*>(p); };
-  if (add) {
-    s00 = at(c), s10 = at(c + ldc), s20 = at(c + 2 * ldc), s30 = at(c + 3 * ldc);
-    if constexpr (lanes == 2)
-      s01 = at(c + width), s11 = at(c + ldc + width), s21 = at(c + 2 * ldc + width), s31 = at(c + 3 * ldc + width);
+  const auto at = [=](auto q, auto r, auto l) -> V& {
+    return *reinterpret_cast<V*>(c + (4 * Index(q) + Index(r)) * ldc + Index(l) * width);
+  };
+  const auto each = [](auto f) {
+    unrolled<quads>([&](auto q) { unrolled<4>([&](auto r) { unrolled<lanes>([&](auto l) { f(q, r, l); }); }); });
+  };
+  V sum[std::size_t(quads)][4][std::size_t(lanes)] = {};
+  if (add) each([&](auto q, auto r, auto l) { sum[q][r][l] = at(q, r, l); });
+  const A* rows[std::size_t(quads)];  // one pointer for four rows: their distances are one register and its multiples
+  unrolled<quads>([&](auto q) { rows[q] = a + 4 * Index(q) * a_row; });
+  for (Index k = 0; k < inner; ++k, b += ldb) {
+    V line[std::size_t(lanes)];
+    unrolled<lanes>([&](auto l) { line[l] = *reinterpret_cast<const V*>(b + Index(l) * width); });
+    unrolled<quads>([&](auto q) {
+      unrolled<4>([&](auto r) {
+        const A x = rows[q][Index(r) * a_row];
+        unrolled<lanes>([&](auto l) { sum[q][r][l] += x * line[l]; });
+      });
+      rows[q] += a_col;
+    });
   }
-  for (Index k = 0; k < inner; ++k) {
-    const V b0 = *reinterpret_cast<const V*>(b + k * ldb);
-    const A x0 = a0[k * a_col], x1 = a1[k * a_col], x2 = a2[k * a_col], x3 = a3[k * a_col];
-    s00 += x0 * b0, s10 += x1 * b0, s20 += x2 * b0, s30 += x3 * b0;
-    if constexpr (lanes == 2) {
-      const V b1 = *reinterpret_cast<const V*>(b + k * ldb + width);
-      s01 += x0 * b1, s11 += x1 * b1, s21 += x2 * b1, s31 += x3 * b1;
-    }
-  }
-  at(c) = s00, at(c + ldc) = s10, at(c + 2 * ldc) = s20, at(c + 3 * ldc) = s30;
-  if constexpr (lanes == 2)
-    at(c + width) = s01, at(c + ldc + width) = s11, at(c + 2 * ldc + width) = s21, at(c + 3 * ldc + width) = s31;
+  each([&](auto q, auto r, auto l) { at(q, r, l) = sum[q][r][l]; });
 }
 
 template <class A>
@@ -103,10 +109,10 @@ inline void host_multiply(Index rows,
   constexpr Index width = Lanes<A>::count;
   Index n = 0;
   for (; n + width < cols; n += 2 * width)
-    for (Index m = 0; m < rows; m += 4)
+    for (Index m = 0; m < rows; m += multiply_rows)
       multiply_tile<2>(inner, a + m * a_row, a_row, a_col, b + n, ldb, c + m * ldc + n, ldc, add);
   if (n < cols)
-    for (Index m = 0; m < rows; m += 4)
+    for (Index m = 0; m < rows; m += multiply_rows)
       multiply_tile<1>(inner, a + m * a_row, a_row, a_col, b + n, ldb, c + m * ldc + n, ldc, add);
 }
 
