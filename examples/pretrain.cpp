@@ -212,6 +212,7 @@ int run(const std::string& path,
         const std::string& towers,
         const MethodConfig& config,
         bool resume) {
+  require_whole_volumes(config, "pretrain");
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
   const Index n = Index(triplets.size()), batch = config.pretrain.batch_size;

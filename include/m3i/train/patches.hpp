@@ -58,7 +58,8 @@ inline std::vector<Index> repeated(const std::vector<Index>& entries, Index time
 /// Throws ConfigError for data.fit = patch where whole volumes are needed.
 inline void require_whole_volumes(const MethodConfig& config, const char* program) {
   require<ConfigError>(config.data.fit == choice::Fit::cube, "data.fit: patch is for segmentation; ", program,
-                       " needs whole volumes; use --set data.fit=cube");
+                       " needs whole volumes; use --set data.fit=cube (a network pretrained so can be fine-tuned on ",
+                       "patches)");
 }
 
 }  // namespace M3I_ABI
