@@ -31,7 +31,7 @@ struct NnFormerOptions {
   Extent3 patch = {4, 4, 4};
   double drop_path = 0.2;        ///< stochastic depth of the last block, growing linearly from 0
   bool deep_supervision = true;  ///< outputs at three resolutions, else the finest only
-  bool checkpoint = false;       ///< recompute blocks in backward instead of keeping their activations
+  bool checkpoint = false;       ///< recompute blocks and patches in backward instead of keeping what is inside them
 
   /// These options, or a ConfigError that names the one that makes no network.
   const NnFormerOptions& checked() const {
@@ -239,13 +239,15 @@ struct NnFormerEncoder {
   NnFormerPatchEmbed<T> patch_embed;
   std::vector<NnFormerStage<T>> layers;
   LayerNorm<T> norm0, norm1, norm2, norm3;
+  bool checkpointed;
 
   explicit NnFormerEncoder(const NnFormerOptions& o)
       : patch_embed(o.checked()),
         norm0(o.channels(0)),
         norm1(o.channels(1)),
         norm2(o.channels(2)),
-        norm3(o.channels(3)) {
+        norm3(o.channels(3)),
+        checkpointed(o.checkpoint) {
     Index total = 0, first = 0;
     for (const Index depth : o.depths) total += depth;
     for (int stage = 0; stage < 4; ++stage) {
@@ -258,7 +260,7 @@ struct NnFormerEncoder {
   std::vector<Var<T>> operator()(const Var<T>& x, const Mode& mode = {}) const {
     const LayerNorm<T>* norms[] = {&norm0, &norm1, &norm2, &norm3};
     std::vector<Var<T>> maps;
-    Var<T> y = patch_embed(x);
+    Var<T> y = checkpointed ? checkpoint([e = patch_embed](const Var<T>& v) { return e(v); }, x) : patch_embed(x);
     for (std::size_t stage = 0; stage < 4; ++stage) {
       y = layers[stage](y, mode);
       maps.push_back((*norms[stage])(y));
@@ -303,7 +305,10 @@ struct NnFormerUpStage {
     Var<T> up = Upsample(x);
     for (int axis = 1; axis <= 3; ++axis)  // an odd axis was rounded up on the way down
       if (up.shape()[axis] != skip.shape()[axis]) up = slice(up, axis, 0, skip.shape()[axis]);
-    return detail::run_blocks(blocks.rest, blocks.first(up, skip, mode), mode, checkpointed);
+    const std::vector<Var<T>> inputs{up, skip};
+    const auto first = [block = blocks.first, mode](const std::vector<Var<T>>& v) { return block(v[0], v[1], mode); };
+    const Var<T> y = checkpointed ? checkpoint(first, inputs, mode.random) : first(inputs);
+    return detail::run_blocks(blocks.rest, y, mode, checkpointed);
   }
   M3I_FIELDS(blocks, Upsample)
 };
