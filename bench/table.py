@@ -132,6 +132,14 @@ def kernels(table, bin_, quick):
         for name, ms in ours.items():
             match = peer.get(name, {})
             table.add("hd95 of two spheres, 250^3, " + name, "ms", round(ms, 2), match.get("ms"), 0.1)
+    if table.wanted("preprocess"):
+        with tempfile.TemporaryDirectory() as folder:
+            ours = run_json(bin_ + "/preprocess", folder + "/head.nii.gz")
+            peer = run_json(PYTHON, "bench/peers/preprocess.py", folder + "/head.nii.gz") \
+                if peer_has("nibabel", "scipy") else {}
+        if peer and abs(peer["mean"] - ours["mean"]) > 1e-4:
+            sys.exit(f"{ours['work']}: mean {ours['mean']}, the peer's is {peer['mean']}: not the same work")
+        table.add(ours["work"], "s", ours["step_s"], peer.get("step_s"), 0.333, detail=ours, peer_detail=peer)
 
 
 def start(table, bin_):
