@@ -81,9 +81,12 @@ class InputFile {
     }
     return true;
   }
-  /// Reads to the end of a gzip stream, so that its checksum is checked; the bytes are not kept.
+  /// Reads to the end of a gzip stream, so that its checksum is checked; the bytes are not kept. FileError if there are
+  /// more than 16 MiB: no more work is done for a file than its header accounts for.
   void finish() {
-    if (is_gzip()) skip(INT64_MAX);
+    constexpr Index most = Index(16) << 20;
+    require<FileError>(!is_gzip() || !skip(most + 1), path_, ": more than ", most,
+                       " bytes follow what the header describes; the header is wrong, or this is no image");
   }
 
  private:
@@ -97,7 +100,8 @@ class InputFile {
 };
 
 /// A file that appears under its name only when commit() has put all of it on the disk; before, it is a temporary file
-/// in the same folder, which an error removes. An earlier file of that name stays whole until then.
+/// in the same folder, which an error removes. An earlier file of that name stays whole until then. Files that belong
+/// together are all finished before the first is published.
 class OutputFile {
  public:
   OutputFile(const std::string& path, bool gzip) : path_(path) {
@@ -126,11 +130,19 @@ class OutputFile {
     else put(bytes.data(), Index(bytes.size()));
   }
   void commit() {
+    finish();
+    publish();
+  }
+  /// Puts everything on the disk, under the temporary name still.
+  void finish() {
     if (gzip_) gzip_->write(nullptr, 0, true, [this](const std::uint8_t* b, Index n) { put(b, n); });
     require<FileError>(::fsync(descriptor_) == 0, path_, ": could not be written to the disk: ", system_message());
     const int closed = ::close(descriptor_);
     descriptor_ = -1;
     require<FileError>(closed == 0, path_, ": could not be written to the disk: ", system_message());
+  }
+  /// Gives a finished file its name.
+  void publish() {
     require<FileError>(::rename(temporary_.c_str(), path_.c_str()) == 0, path_,
                        ": could not be renamed into place: ", system_message());
     temporary_.clear();

@@ -23,6 +23,10 @@ inline namespace M3I_ABI {
 struct NiftiReadOptions {
   /// Of a file with several frames (time points, vector components), read the first instead of refusing.
   bool first_frame = false;
+  /// Read this frame, from 0 on in the file's order: the fourth axis runs fastest, then the fifth. -1: none is chosen.
+  Index frame = -1;
+
+  bool chosen() const { return first_frame || frame >= 0; }
 };
 
 namespace detail {
@@ -146,13 +150,18 @@ double scaled_value(const std::uint8_t* at, bool swap, const NiftiHeader& h) {
   return h.scaled() ? double(stored) * h.scl_slope + h.scl_inter : double(stored);
 }
 
-/// The voxels' bytes, for all frames or the first; reads on to the end, so that a damaged file is always an error.
-inline std::vector<std::uint8_t> read_voxel_bytes(OpenNifti& open, bool first_frame) {
+/// The voxels' bytes, for all frames or the chosen one; reads on to the end, so that a damaged file is always an error.
+inline std::vector<std::uint8_t> read_voxel_bytes(OpenNifti& open, const NiftiReadOptions& options) {
   const Index all = nifti_type_bytes(open.header.datatype) * open.header.shape().size();
-  const Index wanted = first_frame ? all / open.header.frames() : all;
+  const Index wanted = options.chosen() ? all / open.header.frames() : all;
+  const Index ahead = options.chosen() ? std::max<Index>(options.frame, 0) * wanted : 0;
+  const auto skip = [&](Index n) {
+    require<FileError>(open.voxels->skip(n), open.voxels->path(), ": too short: the header claims ",
+                       open.header.shape(), " voxels; the file is cut short or its header is wrong");
+  };
+  skip(ahead);
   std::vector<std::uint8_t> bytes = open.voxels->read_exactly(wanted, "the voxels");
-  require<FileError>(open.voxels->skip(all - wanted), open.voxels->path(), ": too short: the header claims ",
-                     open.header.shape(), " voxels; the file is cut short or its header is wrong");
+  skip(all - ahead - wanted);
   open.voxels->finish();
   return bytes;
 }
@@ -176,10 +185,12 @@ Tensor<T> decode(const std::vector<std::uint8_t>& bytes,
   return out;
 }
 
-/// [I, J, K] of a header with one frame, or of its first.
+/// [I, J, K] of a header with one frame, or of the chosen one.
 inline Shape frame_shape(const NiftiHeader& h, const std::string& path, const NiftiReadOptions& options) {
-  require<FileError>(options.first_frame || h.frames() == 1, path, ": has shape ", h.shape(),
+  require<FileError>(options.chosen() || h.frames() == 1, path, ": has shape ", h.shape(),
                      ", expected one volume; extract a frame first, or ask for the first one");
+  require<FileError>(options.frame < h.frames(), path, ": has shape ", h.shape(), " and no frame ", options.frame,
+                     ", expected 0 to ", h.frames() - 1);
   return shape_of(size3(h.shape()));
 }
 
@@ -200,23 +211,23 @@ inline Grid grid_of(const NiftiHeader& header, const std::string& path = "NIfTI 
 ///   voxels   [I, J, K]; files with fewer axes are filled up with 1
 ///   affine   voxel -> mm, RAS, whatever the unit in the header
 ///
-/// Throws FileError for anything else than one sound volume; options.first_frame allows more than one.
+/// Throws FileError for anything else than one sound volume; options.first_frame and options.frame choose one of many.
 template <class T = float>
 Volume<T> read_nifti(const std::string& path, const NiftiReadOptions& options = {}) {
   static_assert(std::is_floating_point_v<T>, "read_nifti: scaled values need float or double; see read_labels");
   detail::OpenNifti open = detail::open_nifti(path);
   const Shape shape = detail::frame_shape(open.header, path, options);
-  const auto bytes = detail::read_voxel_bytes(open, options.first_frame);
+  const auto bytes = detail::read_voxel_bytes(open, options);
   Tensor<T> voxels = detail::decode<T>(bytes, open.header, shape, [](double v) { return T(v); });
   return {voxels, open.affine, std::make_shared<const NiftiHeader>(std::move(open.header))};
 }
 
-/// All frames: voxels in the file's own shape, e.g. [I, J, K, T].
+/// All frames: voxels in the file's own shape, e.g. [I, J, K, T]. write_nifti takes it back.
 template <class T = float>
 Volume<T> read_nifti_frames(const std::string& path) {
   static_assert(std::is_floating_point_v<T>, "read_nifti_frames: scaled values need float or double");
   detail::OpenNifti open = detail::open_nifti(path);
-  const auto bytes = detail::read_voxel_bytes(open, false);
+  const auto bytes = detail::read_voxel_bytes(open, {});
   Tensor<T> voxels = detail::decode<T>(bytes, open.header, open.header.shape(), [](double v) { return T(v); });
   return {voxels, open.affine, std::make_shared<const NiftiHeader>(std::move(open.header))};
 }
@@ -228,7 +239,7 @@ Volume<L> read_labels(const std::string& path, const NiftiReadOptions& options =
   static_assert(std::is_integral_v<L>, "read_labels: labels are integers");
   detail::OpenNifti open = detail::open_nifti(path);
   const Shape shape = detail::frame_shape(open.header, path, options);
-  const auto bytes = detail::read_voxel_bytes(open, options.first_frame);
+  const auto bytes = detail::read_voxel_bytes(open, options);
   constexpr double most = double(std::numeric_limits<L>::max());
   const auto is_label = [=](double v) { return v > -0.5 && v <= most && std::abs(v - std::round(v)) <= 1e-4; };
   std::atomic<bool> sound{true};

@@ -341,7 +341,8 @@ inline std::vector<NiftiExtension> parse_extensions(const std::vector<std::uint8
   return list;
 }
 
-/// Header, flag and extensions as they stand before the voxels of a single little-endian file; sets vox_offset.
+/// Header, flag and extensions, little-endian, as they stand before the voxels or, of a pair, in the .hdr file; sets
+/// vox_offset.
 inline std::vector<std::uint8_t> header_bytes(NiftiHeader& h) {
   const auto fixed = std::size_t(nifti_header_bytes(h.version));
   std::vector<std::uint8_t> bytes(fixed + 4);
@@ -353,18 +354,18 @@ inline std::vector<std::uint8_t> header_bytes(NiftiHeader& h) {
     store(bytes.data() + at + 4, std::int32_t(e.code));
     std::copy(e.content.begin(), e.content.end(), bytes.begin() + std::ptrdiff_t(at + 8));
   }
-  h.vox_offset = std::int64_t(bytes.size());
+  h.vox_offset = h.pair ? 0 : std::int64_t(bytes.size());
   store(bytes.data(), std::int32_t(fixed));
   const StoreField field{bytes.data()};
   if (h.version == 1) {
     nifti1_fields(h, field);
     store(bytes.data() + 108, float(h.vox_offset));
     bytes[38] = 'r';  // Analyze's mark of volumes of equal size, which old readers look for
-    std::memcpy(bytes.data() + 344, "n+1", 4);
+    std::memcpy(bytes.data() + 344, h.pair ? "ni1" : "n+1", 4);
   } else {
     nifti2_fields(h, field);
     store(bytes.data() + 168, std::int64_t(h.vox_offset));
-    std::memcpy(bytes.data() + 4, "n+2\0\r\n\x1a\n", 8);
+    std::memcpy(bytes.data() + 4, h.pair ? "ni2\0\r\n\x1a\n" : "n+2\0\r\n\x1a\n", 8);
   }
   return bytes;
 }
