@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 
 #include "m3i/data.hpp"
-#include "m3i/kernels/solvers_eigen.hpp"
 #include "m3i/metrics.hpp"
 #include "m3i/models.hpp"
 #include "m3i/train.hpp"
@@ -87,59 +86,97 @@ OrderedJson measure_pair(const Tensor<T>& a, const Tensor<T>& b) {
           {"recall_at_5_back", recall_at_k(b, a, five)}};
 }
 
-/// Coordinates along the two directions of largest variance of all rows together: [rows, 2] each, and the share of the
-/// variance that they show.
-struct Principal {
-  std::vector<Tensor<double>> points;
-  double share = 0;
+/// How the vectors become a picture, and what its colours say.
+struct MapRequest {
+  std::string plot = "pca", color = "kind", groups;
+  std::uint64_t seed = 0;
 };
 
-Principal principal_components(const std::vector<Tensor<T>>& groups) {
-  const Index d = groups[0].shape()[1];
-  std::vector<double> mean(static_cast<std::size_t>(d)), values(static_cast<std::size_t>(d));
-  Index rows = 0;
-  for (const auto& g : groups)
-    for (Index i = 0; i < g.shape()[0]; ++i, ++rows)
-      for (Index c = 0; c < d; ++c) mean[std::size_t(c)] += double(g.data()[i * d + c]);
-  for (double& m : mean) m /= double(rows);
-  const auto centred = [&](const Tensor<T>& g, Index i, Index c) {
-    return double(g.data()[i * d + c]) - mean[std::size_t(c)];
-  };
-  Tensor<double> covariance = Tensor<double>::zeros({d, d}), directions({d, d});
-  for (const auto& g : groups)
-    for (Index i = 0; i < g.shape()[0]; ++i)
-      for (Index r = 0; r < d; ++r)
-        for (Index c = 0; c < d; ++c)
-          covariance.data()[r * d + c] += centred(g, i, r) * centred(g, i, c) / double(rows);
-  require<NumericError>(symmetric_eigen(d, covariance.data(), values.data(), directions.data()),
-                        "embed: the principal components did not converge; are the embeddings finite?");
-  double total = 0;
-  for (const double v : values) total += std::max(v, 0.0);
-  Principal out;  // eigenvalues ascend, eigenvectors are rows
-  out.share = total > 0 ? (values[std::size_t(d - 1)] + values[std::size_t(d - 2)]) / total : 0;
-  for (const auto& g : groups) {
-    Tensor<double> points = Tensor<double>::zeros({g.shape()[0], 2});
-    for (Index i = 0; i < g.shape()[0]; ++i)
-      for (Index axis = 0; axis < 2; ++axis)
-        for (Index c = 0; c < d; ++c)
-          points.data()[i * 2 + axis] += centred(g, i, c) * directions.data()[(d - 1 - axis) * d + c];
-    out.points.push_back(points);
+/// All vectors in the plane: volumes, slices, captions, n each.
+struct Map {
+  Tensor<T> points;  ///< [3 n, 2]
+  std::string title;
+  double share = 0;  ///< of the variance, for principal components
+};
+
+Map make_map(const Embeddings& e, const MapRequest& request) {
+  const Tensor<T>& first = e.volume;
+  const Index n = first.shape()[0], d = first.shape()[1], rows = 3 * n;
+  const Tensor<T> all({rows, d});
+  const Tensor<T>* kinds[] = {&e.volume, &e.slice, &e.text};
+  for (Index k = 0; k < 3; ++k) all.slice(k * n, (k + 1) * n).copy_from(*kinds[k]);
+  if (request.plot == "tsne") {
+    const double perplexity = std::min(30.0, double(rows - 1) / 3);  // what so few points allow
+    const TsneResult map = tsne(all, {.perplexity = perplexity});
+    return {map.points, text("Embeddings, t-SNE (perplexity ", fixed_text(perplexity, 0), ")")};
   }
-  return out;
+  if (request.plot == "umap") {
+    const Index neighbours = std::min<Index>(15, rows - 1);
+    return {umap(all, {.neighbours = neighbours, .seed = request.seed}),
+            text("Embeddings, UMAP (", neighbours, " neighbours)")};
+  }
+  Map map{principal_components(all, 2), "", 0};
+  double shown = 0, total = 0;
+  for (const T v : map.points.span()) shown += double(v) * double(v);
+  const Tensor<T> centred = detail::centred_points(all);
+  for (const T v : centred.span()) total += double(v) * double(v);
+  map.share = total > 0 ? shown / total : 0;
+  map.title = text("Embeddings, two principal components (", fixed_text(100 * map.share, 0), " % of the variance)");
+  return map;
 }
 
-std::string scatter(const Principal& pca) {
-  char title[80];
-  std::snprintf(title, sizeof title, "Embeddings, two principal components (%.0f %% of the variance)", 100 * pca.share);
-  Chart chart{.title = title, .x = {"component 1"}, .y = {"component 2"}, .series = {}, .links = {}, .height = 480};
-  const char* names[] = {"volume", "slice", "caption"};
-  for (std::size_t g = 0; g < 3; ++g) {
-    Series s{.name = names[g]};
-    for (Index i = 0; i < pca.points[g].shape()[0]; ++i) {
-      const double *own = pca.points[g].data() + 2 * i, *volume = pca.points[0].data() + 2 * i;
-      s.x.push_back(own[0]);
-      s.y.push_back(own[1]);
-      if (g > 0) chart.links.push_back({volume[0], volume[1], own[0], own[1]});
+/// The group of each triplet by the request's colour: its plane, its subject, or what --groups says of the subject.
+/// Empty for the colours of the three kinds.
+std::vector<std::string> groups_of(const std::vector<Triplet>& triplets, const MapRequest& request) {
+  std::vector<std::string> groups;
+  Json named;
+  if (request.color == "group") named = read_json(request.groups);
+  for (const Triplet& t : triplets) {
+    if (request.color == "plane") groups.push_back(plane_name(t.plane));
+    else if (request.color == "subject") groups.push_back(t.subject);
+    else if (request.color == "group") {
+      require<FileError>(named.is_object() && named.contains(t.subject), request.groups, ": says nothing of subject \"",
+                         excerpt(t.subject), "\"; expected {\"subject\": \"group\", ...}");
+      const Json& group = named[t.subject];
+      groups.push_back(group.is_string() ? group.get<std::string>() : group.dump());
+    }
+  }
+  return groups;
+}
+
+/// One series a kind, with a line from each volume to its slice and caption; or the volumes alone, one series a group.
+std::string scatter(const Map& map, const std::vector<std::string>& groups) {
+  const Index n = map.points.shape()[0] / 3;
+  Chart chart{.title = map.title, .x = {"1"}, .y = {"2"}, .series = {}, .links = {}, .height = 480};
+  const auto at = [&](Index row, Index axis) { return double(map.points.data()[2 * row + axis]); };
+  const auto add = [&](Series& s, Index row) {
+    s.x.push_back(at(row, 0));
+    s.y.push_back(at(row, 1));
+  };
+  if (groups.empty()) {
+    const char* names[] = {"volume", "slice", "caption"};
+    for (Index k = 0; k < 3; ++k) {
+      Series s{.name = names[k]};
+      for (Index i = 0; i < n; ++i) {
+        add(s, k * n + i);
+        if (k > 0) chart.links.push_back({at(i, 0), at(i, 1), at(k * n + i, 0), at(k * n + i, 1)});
+      }
+      chart.series.push_back(std::move(s));
+    }
+    return scatter_chart(chart);
+  }
+  std::map<std::string, Index> sizes;
+  for (const std::string& g : groups) ++sizes[g];
+  std::vector<std::string> names;
+  for (const auto& item : sizes) names.push_back(item.first);
+  std::stable_sort(names.begin(), names.end(), [&](const auto& a, const auto& b) { return sizes[a] > sizes[b]; });
+  constexpr std::size_t colours = 8;  // more cannot be told apart: the smallest groups share one
+  if (names.size() > colours) names.resize(colours - 1), names.push_back("others");
+  for (const std::string& group : names) {
+    Series s{.name = group};
+    for (Index i = 0; i < n; ++i) {
+      const bool listed = std::find(names.begin(), names.end(), groups[std::size_t(i)]) != names.end();
+      if (groups[std::size_t(i)] == group || (group == "others" && !listed)) add(s, i);
     }
     chart.series.push_back(std::move(s));
   }
@@ -173,7 +210,8 @@ int run(const std::string& model_path,
         const std::string& path,
         const std::string& out,
         const std::string& towers_path,
-        const std::string& device_name) {
+        const std::string& device_name,
+        const MapRequest& map_request) {
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
   require<ConfigError>(triplets.size() >= 2, path,
@@ -182,10 +220,11 @@ int run(const std::string& model_path,
   const Towers towers = load_towers(towers_path);
   const Pretrained model = load_pretrained(model_path, towers.width());
   to(model, device);
+  const std::vector<std::string> groups = groups_of(triplets, map_request);
   make_folder(out);
 
   const Embeddings e = embed(model, towers, triplets, path, device);
-  const Principal pca = principal_components({e.volume, e.slice, e.text});
+  const Map map = make_map(e, map_request);
   OrderedJson json{{"model", model_path}, {"triplets", path}, {"count", triplets.size()}};
   json["volume_slice"] = measure_pair(e.volume, e.slice);
   json["volume_text"] = measure_pair(e.volume, e.text);
@@ -194,19 +233,23 @@ int run(const std::string& model_path,
                                   {"slice", mean_pairwise_cosine(e.slice)},
                                   {"text", mean_pairwise_cosine(e.text)},
                                   {"encoder", mean_pairwise_cosine(e.encoder)}};
-  json["pca_share"] = pca.share;
+  json["map"] = {{"plot", map_request.plot}, {"color", map_request.color}};
+  if (map.share > 0) json["pca_share"] = map.share;
   for (std::size_t i = 0; i < triplets.size(); ++i) {
     OrderedJson point{{"id", triplets[i].id}, {"subject", triplets[i].subject}};
     const char* names[] = {"volume", "slice", "text"};
-    for (std::size_t g = 0; g < 3; ++g)
-      point[names[g]] = {pca.points[g].data()[2 * i], pca.points[g].data()[2 * i + 1]};
+    for (std::size_t g = 0; g < 3; ++g) {
+      const T* at = map.points.data() + 2 * (g * triplets.size() + i);
+      point[names[g]] = {at[0], at[1]};
+    }
+    if (!groups.empty()) point["group"] = groups[i];
     json["points"].push_back(std::move(point));
   }
   write_safetensors(out + "/embeddings.safetensors",
                     {{"volume", e.volume}, {"slice", e.slice}, {"text", e.text}, {"encoder", e.encoder}},
                     {{"format", "pt"}});
   write_file(out + "/embeddings.csv", csv(triplets, e));
-  write_file(out + "/embeddings.svg", scatter(pca));
+  write_file(out + "/embeddings.svg", scatter(map, groups));
   write_file(out + "/embeddings.json", json.dump(2) + "\n");
 
   std::printf("%-16s %8s %9s %9s\n", "pair", "gap", "recall@1", "recall@5");
@@ -235,9 +278,20 @@ int main(int argc, char** argv) {
     app.add_option("out", out, "output folder")->required();
     app.add_option("-t,--towers", towers, "CLIP folder that pretrain was given")->required();
     app.add_option("--device", device, "cpu, cuda:0, ...")->capture_default_str();
+    MapRequest map;
+    app.add_option("--plot", map.plot, "how vectors become a map: pca, tsne, umap")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"pca", "tsne", "umap"}));
+    app.add_option("--color", map.color, "what colours say: kind (volume, slice, caption), plane, subject, group")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"kind", "plane", "subject", "group"}));
+    app.add_option("--groups", map.groups, "for --color group: JSON {\"subject\": \"group\", ...}");
+    app.add_option("--seed", map.seed, "of umap")->capture_default_str();
     app.footer(
-        "Example:  embed runs/pretrain/model.safetensors data/triplets.jsonl runs/embed --towers runs/clip/towers");
+        "Example:  embed runs/pretrain/model.safetensors data/triplets.jsonl runs/embed --towers runs/clip/towers\n"
+        "          embed ... --plot umap --color group --groups classes.json");
     parse_command_line<CLI::ParseError>(app, argc, argv);
-    return run(model, triplets, out, towers, device);
+    require<UsageError>((map.color == "group") == !map.groups.empty(), "--color group and --groups FILE go together");
+    return run(model, triplets, out, towers, device, map);
   });
 }

@@ -10,5 +10,8 @@
 #include "m3i/metrics/hausdorff.hpp"
 #include "m3i/metrics/mask_bits.hpp"
 #include "m3i/metrics/paired.hpp"
+#include "m3i/metrics/projection.hpp"
 #include "m3i/metrics/summary.hpp"
 #include "m3i/metrics/surface_distances.hpp"
+#include "m3i/metrics/tsne.hpp"
+#include "m3i/metrics/umap.hpp"
