@@ -5,8 +5,10 @@
 #include <CLI/CLI.hpp>
 
 #include "m3i/data/triplets.hpp"
+#include "m3i/imaging/overlay.hpp"
 #include "m3i/io/json.hpp"
 #include "m3i/text/text_file.hpp"
+#include "m3i/train/box_chart.hpp"
 #include "m3i/train/group_chart.hpp"
 #include "m3i/train/guard.hpp"
 #include "m3i/train/log.hpp"
@@ -50,6 +52,41 @@ std::vector<double> figures(const std::vector<std::string>& runs, const char* ke
     if (metrics.contains(key) && metrics.at(key).is_number()) out.push_back(metrics.at(key).get<double>());
   }
   return out;
+}
+
+/// Dice of every test subject in every run, one box a structure and method. Cases keep their places, so that the same
+/// subject and seed stand in the same place of each method.
+BoxChart structure_boxes(const std::string& demo) {
+  BoxChart chart{.title = "Dice of each structure", .value = {"Dice"}, .series = {}, .groups = {}, .paired = true};
+  std::map<std::string, std::vector<std::vector<double>>> values;
+  for (std::size_t m = 0; m < std::size(methods); ++m) {
+    chart.series.push_back(methods[m].words);
+    for (const std::string& run : runs_of(demo, "segmentation", methods[m])) {
+      const Json metrics = read_json(run + "/metrics.json");
+      for (const Json& one : metrics.at("cases"))
+        for (const Json& s : one.at("structures")) {
+          auto& lists = values[s.at("name").get<std::string>()];
+          lists.resize(std::size(methods));
+          lists[m].push_back(s.at("dice").is_number() ? s.at("dice").get<double>() : std::nan(""));
+        }
+    }
+  }
+  for (auto& [name, lists] : values) {
+    const bool any = std::any_of(lists.begin(), lists.end(), [](const std::vector<double>& list) {
+      return std::any_of(list.begin(), list.end(), [](double v) { return std::isfinite(v); });
+    });
+    if (any) chart.groups.push_back({name, std::move(lists)});
+  }
+  chart.width = std::clamp(120 * int(chart.groups.size()), 720, 1800);
+  return chart;
+}
+
+/// The colours of structures in the overlays: class i of the network has colour i.
+std::vector<std::pair<std::string, Rgb>> overlay_key(const std::string& run) {
+  std::vector<std::pair<std::string, Rgb>> key;
+  for (const Json& s : read_json(run + "/metrics.json").at("structures"))
+    key.emplace_back(s.at("name").get<std::string>(), label_color(std::int64_t(key.size()) + 1));
+  return key;
 }
 
 /// One figure of each structure, averaged over the runs.
@@ -122,6 +159,11 @@ void add_results(Report& report, const std::string& demo) {
   }
   if (!structures.rows.empty())
     report.subheading("Dice of each structure"), report.table(structures, "Mean ± standard deviation over seeds.");
+  if (const BoxChart boxes = structure_boxes(demo); !boxes.groups.empty())
+    report.svg(
+        box_chart(boxes),
+        "Each point is one test subject of one seed: boxes hold the middle half, whiskers reach to the last value "
+        "within 1.5 boxes; lines join the same subject and seed.");
 }
 
 void add_triplets(Report& report, const std::string& demo) {
@@ -197,7 +239,12 @@ void add_overlays(Report& report, const std::string& demo) {
   report.heading("Segmentations");
   report.paragraph(
       "Test subjects that no run was trained on. In each picture, from left to right: the slice, the truth, the "
-      "prediction.");
+      "prediction, and where the two agree. The patient's right is on the left. The structures:");
+  for (const Method& method : methods)
+    if (const auto runs = runs_of(demo, "segmentation", method); !runs.empty()) {
+      report.key(overlay_key(runs[0]));
+      break;
+    }
   std::size_t shown = 0;
   for (const auto& [name, pictures] : by_case) {
     if (++shown > 3) break;

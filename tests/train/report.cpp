@@ -75,3 +75,9 @@ TEST_CASE("report: it is saved whole", "[train][fast]") {
   CHECK_THROWS_AS(report.save(folder + "/no/report.html"), FileError);
   std::filesystem::remove_all(folder);
 }
+
+TEST_CASE("report: a colour key with escaped names", "[train][fast]") {
+  Report report("t");
+  report.key({{"a <b>", {1, 20, 255}}});
+  CHECK_THAT(report.html(), Contains("background:rgb(1,20,255)") && Contains("a &lt;b&gt;"));
+}

@@ -9,7 +9,9 @@
 ///     report.svg(line_chart(chart), "Training loss.");
 ///     report.save("report.html");
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +65,8 @@ figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; margin-
 figcaption { font-size: .9rem; margin-top: .3rem; overflow-wrap: anywhere; }
 .pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
 .pictures figure { margin: 0; }
+.key { font-size: .9rem; } .key span { margin-right: 1.2rem; white-space: nowrap; }
+.key i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid #888; }
 img { max-width: 100%; background: #000; image-rendering: pixelated; }
 .pictures img { width: 100%; }
 pre { background: #f5f5f5; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45; }
@@ -140,6 +144,15 @@ class Report {
 
   /// One picture at its own size, from the bytes of a PNG file.
   void png(std::string_view bytes, const std::string& caption = "") { figure(image(bytes, caption), caption); }
+
+  /// What colours mean: names with squares of red, green, blue.
+  void key(const std::vector<std::pair<std::string, std::array<std::uint8_t, 3>>>& entries) {
+    body_ += "<p class=\"key\">";
+    for (const auto& [name, c] : entries)
+      body_ += text("<span><i style=\"background:rgb(", int(c[0]), ",", int(c[1]), ",", int(c[2]), ")\"></i>",
+                    escape_markup(name), "</span> ");
+    body_ += "</p>\n";
+  }
 
   /// Pictures side by side, as many in a row as fit.
   void pictures(const std::vector<Picture>& list) {
