@@ -42,6 +42,10 @@ void read(const std::string& path) {
   const auto volume = read_nifti_frames<float>(path);
   if (volume.voxels.size() != header.shape().size()) fuzz::finding("voxels are not as many as the header says");
   if (orientation(volume.affine).find(' ') != std::string::npos) fuzz::finding("an axis without direction");
+  if (header.frames() > 1) {
+    const auto last = read_nifti<float>(path, {.frame = header.frames() - 1});
+    if (last.voxels.size() * header.frames() != volume.voxels.size()) fuzz::finding("a frame is no part of the whole");
+  }
   if (header.frames() == 1 && volume.voxels.size() <= 4096) {
     read_labels<std::uint8_t>(path);
     if (to_ras(read_nifti<float>(path)).voxels.size() != volume.voxels.size()) fuzz::finding("voxels were lost");
