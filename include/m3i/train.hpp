@@ -7,6 +7,7 @@
 #include "m3i/train/build.hpp"
 #include "m3i/train/classification.hpp"
 #include "m3i/train/cohort.hpp"
+#include "m3i/train/comparison.hpp"
 #include "m3i/train/config.hpp"
 #include "m3i/train/finetune.hpp"
 #include "m3i/train/finetune_config.hpp"

@@ -14,7 +14,9 @@ TEST_CASE("programs: --help leaves with 0 and names every argument and an exampl
       {"check_dataset", {"data", "--report", "--labels", "--classes", "--channel", "--first-frame", "--cases"}},
       {"predict", {"model"}},
       {"evaluate", {"--help"}},
-      {"embed", {"model", "triplets", "out", "--towers"}},
+      {"embed", {"model", "triplets", "out", "--towers", "--plot", "--color"}},
+      {"picture", {"image", "out", "--labels", "--truth", "--window", "--plane", "--montage"}},
+      {"compare", {"files", "--metric", "--structure", "--unit", "--json"}},
       {"demo_report", {"demo", "out"}}};
   for (const auto& [name, words] : all) {
     const Answer answer = done(name, {"--help"});
@@ -25,8 +27,9 @@ TEST_CASE("programs: --help leaves with 0 and names every argument and an exampl
 }
 
 TEST_CASE("programs: a missing or unknown argument is refused with a hint to --help", "[examples]") {
-  for (const char* name : {"make_phantoms", "make_triplets", "fit_clip", "pretrain", "finetune_segmentation",
-                           "finetune_classification", "predict", "evaluate", "embed", "demo_report", "check_dataset"}) {
+  for (const char* name :
+       {"make_phantoms", "make_triplets", "fit_clip", "pretrain", "finetune_segmentation", "finetune_classification",
+        "predict", "evaluate", "embed", "demo_report", "check_dataset", "picture", "compare"}) {
     refuses(name, {}, {"--help"});
     refuses(name, {"--no-such-option"}, {"--help"});
   }
