@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "catch.hpp"
+#include "m3i/core/random.hpp"
 #include "m3i/imaging/intensity.hpp"
 
 using namespace m3i;
@@ -43,4 +44,34 @@ TEST_CASE("intensity: volumes without information are refused with file and voxe
   CHECK_THROWS_WITH(check_intensities(v, "a.nii"), Catch::Contains("(1, 2, 3) is nan"));
   CHECK_THROWS_AS(window(v, 0, 0), ConfigError);
   CHECK_THROWS_AS(percentile_clip(v, 99, 1), ConfigError);
+}
+
+TEST_CASE("intensity: statistics of many voxels, some not finite, for any number of threads", "[imaging]") {
+  Random random(9);
+  Tensor<float> voxels({70000});
+  long double sum = 0, squares = 0;
+  Index finite = 0;
+  for (float& v : voxels.span()) {
+    v = float(1000 + random.normal());
+    if (random.below(10) == 0) v = random.below(2) == 0 ? std::nanf("") : -HUGE_VALF;
+    if (std::isfinite(v)) sum += v, squares += (long double)(v)*v, ++finite;
+  }
+  const long double mean = sum / (long double)(finite);
+  const int threads = thread_count();
+  std::vector<IntensityStats> found;
+  for (const int n : {1, 3}) {
+    set_thread_count(n);
+    found.push_back(intensity_stats(voxels));
+  }
+  set_thread_count(threads);
+  CHECK(found[0].finite == finite);
+  CHECK(found[0].mean == Approx(double(mean)).epsilon(1e-12));
+  CHECK(found[0].deviation == Approx(std::sqrt(double(squares / (long double)(finite)-mean * mean))).epsilon(1e-9));
+  CHECK(found[0].min > 990);
+  CHECK(found[0].max < 1010);
+  CHECK(found[0].mean == found[1].mean);
+  CHECK(found[0].deviation == found[1].deviation);
+  const Tensor<float> scaled = minmax(voxels);
+  for (Index i = 0; i < voxels.size(); ++i)
+    if (std::isfinite(voxels.data()[i]) && !(scaled.data()[i] >= 0 && scaled.data()[i] <= 1)) FAIL("voxel " << i);
 }

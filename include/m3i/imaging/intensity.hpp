@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "m3i/core/parallel.hpp"
 #include "m3i/imaging/volume.hpp"
 
 namespace m3i {
@@ -19,25 +20,68 @@ struct IntensityStats {
   double min = 0, max = 0, mean = 0, deviation = 0;  ///< of the finite voxels; the population's deviation
 };
 
+namespace detail {
+
+inline constexpr Index intensity_chunk = Index(1) << 14;  // stays in the cache for a few passes
+
+/// All statistics but the deviation, in chunks that any number of threads adds up the same way.
+template <class T>
+IntensityStats range_and_mean(const Tensor<T>& voxels) {
+  struct Part {
+    double low, high, sum;
+    Index finite;
+  };
+  const Index n = voxels.size();
+  const T* all = voxels.span().data();
+  std::vector<Part> parts(std::size_t((n + intensity_chunk - 1) / intensity_chunk));
+  parallel_chunks(n, intensity_chunk, [&](Index begin, Index end) {
+    const T* v = all + begin;
+    const Index count = end - begin;
+    double low = HUGE_VAL, high = -HUGE_VAL, sum = 0;
+    Index finite = 0;
+    M3I_SIMD_REDUCE(+, finite)
+    for (Index i = 0; i < count; ++i) finite += std::isfinite(v[i]) ? 1 : 0;
+    M3I_SIMD_REDUCE(min, low)
+    for (Index i = 0; i < count; ++i) low = std::min(low, std::isfinite(v[i]) ? double(v[i]) : HUGE_VAL);
+    M3I_SIMD_REDUCE(max, high)
+    for (Index i = 0; i < count; ++i) high = std::max(high, std::isfinite(v[i]) ? double(v[i]) : -HUGE_VAL);
+    M3I_SIMD_REDUCE(+, sum)
+    for (Index i = 0; i < count; ++i) sum += std::isfinite(v[i]) ? double(v[i]) : 0.0;
+    parts[std::size_t(begin / intensity_chunk)] = {low, high, sum, finite};
+  });
+  IntensityStats s;
+  s.count = n;
+  double low = HUGE_VAL, high = -HUGE_VAL, sum = 0;
+  for (const Part& part : parts) {
+    low = std::min(low, part.low);
+    high = std::max(high, part.high);
+    sum += part.sum;
+    s.finite += part.finite;
+  }
+  if (s.finite > 0) s.min = low, s.max = high, s.mean = sum / double(s.finite);
+  return s;
+}
+
+}  // namespace detail
+
 template <class T>
 IntensityStats intensity_stats(const Tensor<T>& voxels) {
-  IntensityStats s;
-  s.count = voxels.size();
-  double sum = 0;
-  for (const T v : voxels.span()) {
-    if (!std::isfinite(v)) continue;
-    const auto x = double(v);
-    if (s.finite == 0) s.min = s.max = x;
-    s.min = std::min(s.min, x);
-    s.max = std::max(s.max, x);
-    sum += x;
-    ++s.finite;
-  }
+  IntensityStats s = detail::range_and_mean(voxels);
   if (s.finite == 0) return s;
-  s.mean = sum / double(s.finite);
+  const T* all = voxels.span().data();
+  const double mean = s.mean;
+  std::vector<double> parts(std::size_t((s.count + detail::intensity_chunk - 1) / detail::intensity_chunk));
+  parallel_chunks(s.count, detail::intensity_chunk, [&](Index begin, Index end) {
+    double squares = 0;
+    M3I_SIMD_REDUCE(+, squares)
+    for (Index i = begin; i < end; ++i) {
+      const double d = std::isfinite(all[i]) ? double(all[i]) - mean : 0.0;
+      squares += d * d;
+    }
+    parts[std::size_t(begin / detail::intensity_chunk)] = squares;
+  });
   double squares = 0;
-  for (const T v : voxels.span())
-    if (std::isfinite(v)) squares += (double(v) - s.mean) * (double(v) - s.mean);
+  for (const double part : parts) squares += part;
   s.deviation = std::sqrt(squares / double(s.finite));
   return s;
 }
@@ -51,8 +95,9 @@ void check_intensities(const Tensor<T>& voxels, const std::string& path) {
   const Index plane = voxels.shape()[1] * voxels.shape()[2], row = voxels.shape()[2];
   bool constant = true;
   for (Index i = 0; i < voxels.size(); ++i) {
-    require<FileError>(std::isfinite(v[i]), path, ": voxel (", i / plane, ", ", i % plane / row, ", ", i % row, ") is ",
-                       v[i], ", expected finite intensities; repair or leave out this volume");
+    if (!std::isfinite(v[i]))
+      fail<FileError>(path, ": voxel (", i / plane, ", ", i % plane / row, ", ", i % row, ") is ", v[i],
+                      ", expected finite intensities; repair or leave out this volume");
     constant = constant && v[i] == v[0];
   }
   require<FileError>(!constant, path, ": all ", voxels.size(), " voxels are ", v[0],
@@ -70,17 +115,18 @@ Tensor<T> rescale(const Tensor<T>& voxels, double low, double high, bool clamp) 
   Tensor<T> out(voxels.shape());
   const T* from = voxels.span().data();
   T* to = out.data();
-  for (Index i = 0; i < voxels.size(); ++i) {
-    const double x = (double(from[i]) - low) / (high - low);
-    to[i] = T(clamp ? (x < 0 ? 0 : x > 1 ? 1 : x) : x);
-  }
+  parallel_chunks(voxels.size(), detail::intensity_chunk, [=](Index begin, Index end) {
+    M3I_SIMD for (Index i = begin; i < end; ++i) to[i] = T((double(from[i]) - low) / (high - low));
+    if (!clamp) return;
+    M3I_SIMD for (Index i = begin; i < end; ++i) to[i] = to[i] < 0 ? T(0) : to[i] > 1 ? T(1) : to[i];
+  });
   return out;
 }
 
 /// (v - min) / (max - min): all of the range, to [0, 1].
 template <class T>
 Tensor<T> minmax(const Tensor<T>& voxels) {
-  const IntensityStats s = intensity_stats(voxels);
+  const IntensityStats s = detail::range_and_mean(voxels);
   return rescale(voxels, s.min, s.max, false);
 }
 
@@ -132,7 +178,10 @@ Tensor<T> clip_intensities(const Tensor<T>& voxels, double low, double high) {
   Tensor<T> out(voxels.shape());
   const T* from = voxels.span().data();
   T* to = out.data();
-  for (Index i = 0; i < voxels.size(); ++i) to[i] = from[i] < T(low) ? T(low) : from[i] > T(high) ? T(high) : from[i];
+  const T least = T(low), most = T(high);
+  parallel_chunks(voxels.size(), detail::intensity_chunk, [=](Index begin, Index end) {
+    M3I_SIMD for (Index i = begin; i < end; ++i) to[i] = from[i] < least ? least : from[i] > most ? most : from[i];
+  });
   return out;
 }
 
