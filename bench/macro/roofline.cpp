@@ -90,7 +90,7 @@ struct Profile : TapeObserver {
 
   void forward(const char* name, const std::vector<Shape>& in, const Shape& out, const void* node) override {
     std::string key = name;
-    for (std::size_t i = 0; i < std::min<std::size_t>(in.size(), 2); ++i) key += " " + text(in[i]);
+    for (std::size_t i = 0; i < std::min<std::size_t>(in.size(), 2); ++i) key += text(" ", in[i]);
     Row& row = rows[key];
     ++row.calls;
     row.forward += seconds_since(last);
