@@ -2,6 +2,8 @@
 //
 //     compare scores_a/scores.csv scores_b/scores.csv --metric hd95
 
+#include <algorithm>
+
 #include <CLI/CLI.hpp>
 
 #include "m3i/text/text_file.hpp"

@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <compare>
+#include <cstdint>
+#include <cstdio>
+#include <limits>
 #include <map>
-#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "m3i/core/error.hpp"
@@ -181,7 +185,7 @@ inline ComparedPairs pair_rows(const std::vector<CsvTable>& a,
     }
     out.unmatched += Index(rows_a.size()) + Index(rows_b.size()) - 2 * matched;
     for (const auto& [subject, values] : subjects) {
-      auto& pair = pairs[request.by_run ? a[run].path + " / " + b[run].path : subject];
+      auto& pair = pairs[request.by_run ? text("run ", run + 1, ": ", a[run].path, " / ", b[run].path) : subject];
       pair.first.push_back(detail::mean_of(values.first));
       pair.second.push_back(detail::mean_of(values.second));
     }
