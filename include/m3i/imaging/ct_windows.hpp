@@ -1,7 +1,7 @@
 #pragma once
 /// Named windows for CT, in Hounsfield units.
 ///
-/// Values: "Windowing (CT)", Radiopaedia.org, rID-52108, where a range is given its usual value. They are habits of
+/// Values: "Windowing (CT)", Radiopaedia.org, where a range is given its usual value. They are habits of
 /// reading rooms, not a standard; the steps `window` and `clip` take any other numbers.
 
 #include <array>
