@@ -44,14 +44,6 @@ struct GemmProblem {
     if (bias) p.bias += j;
     return p;
   }
-  /// The part of the product that sums over [first, first + depth).
-  GemmProblem depth(Index first, Index depth) const {
-    GemmProblem p = *this;
-    p.k = depth;
-    p.a += trans_a ? first * lda : first;
-    p.b += trans_b ? first : first * ldb;
-    return p;
-  }
 };
 
 // Host body for float and double, on all threads; inside parallel work on the calling one.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "m3i/metrics/bootstrap.hpp"
+#include "m3i/metrics/summary.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -235,13 +236,9 @@ inline PairedComparison compare_paired(std::span<const double> a,
   detail::check_differences("paired comparison", d, 2);
   PairedComparison out;
   out.pairs = Index(d.size());
-  for (std::size_t i = 0; i < d.size(); ++i) {
-    out.mean_a += a[i] / double(d.size());
-    out.mean_b += b[i] / double(d.size());
-  }
-  std::vector<double> sorted = d;
-  std::sort(sorted.begin(), sorted.end());
-  out.median_difference = (sorted[(d.size() - 1) / 2] + sorted[d.size() / 2]) / 2;
+  out.mean_a = summary_of(a).mean;
+  out.mean_b = summary_of(b).mean;
+  out.median_difference = summary_of(d).median;
   out.mean_difference = bootstrap_interval(
       out.pairs,
       [&](std::span<const Index> cases) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "m3i/core/random.hpp"
-#include "m3i/imaging/pad.hpp"
+#include "m3i/imaging/volume.hpp"
 #include "m3i/train/method_config.hpp"
 
 namespace m3i {
@@ -40,12 +40,6 @@ inline Size3 patch_begin(const Tensor<std::uint8_t>& labels, Index size, double 
   const Size3 voxel{at / (n[1] * n[2]), at / n[2] % n[1], at % n[2]};
   for (std::size_t a = 0; a < 3; ++a) begin[a] = std::clamp<Index>(voxel[a] - size / 2, 0, n[a] - size);
   return begin;
-}
-
-/// The box of `size`^3 voxels that starts at `begin`.
-template <class T>
-Tensor<T> cut_patch(const Tensor<T>& voxels, const Size3& begin, Index size) {
-  return crop(Volume<T>{voxels, {}, nullptr}, begin, {size, size, size}).voxels;
 }
 
 /// Each entry `times` times in a row: the items of an epoch when several patches are drawn from each volume.
