@@ -3,21 +3,17 @@
 //
 //     network_step nnformer|unetr SIZE [--infer] [--checkpoint] [--embedding 96] [--steps 3] [--export FILE]
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
-#include <optional>
 #include <string>
 
 #include <sys/resource.h>
 
 #include "networks.hpp"
+#include "step.hpp"
 
 #include "m3i/io/safetensors.hpp"
-#include "m3i/ops/loss.hpp"
-#include "m3i/optim/adam.hpp"
 #include "m3i/testing.hpp"
 #include "m3i/train/weights.hpp"
 
@@ -30,54 +26,15 @@ struct Request {
   bool infer = false, checkpoint = false;
 };
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// Of the fastest step: the first ones also fill the memory pool.
-struct Times {
-  double forward = 0, back = 0, update = 0, loss = 0;
-  Index new_blocks = 0;  ///< allocations of the last step that the pool could not serve
-  double step() const { return forward + back + update; }
-};
-
 template <class Network>
-Times measure(const Request& r, const Network& net) {
-  const auto learned = parameters<float>(net);
+bench::StepTimes measure(const Request& r, const Network& net) {
   const Var<float> x(testing::wave<float>({1, r.size, r.size, r.size, 1}));
   if (!r.file.empty()) {
     auto arrays = state_arrays<float>(net);
     arrays.emplace_back("bench.input", x.value());
     write_safetensors(r.file, arrays, {{"format", "pt"}});
   }
-  std::optional<Adam<float>> adam;  // its moments take twice the memory of the parameters
-  if (!r.infer) adam.emplace(learned, AdamOptions{.lr = 1e-4});
-  Times best;
-  best.forward = std::numeric_limits<double>::infinity();
-  for (Index step = 0; step < r.steps; ++step) {
-    const Index blocks = memory_stats().system_allocations;
-    Times now;
-    auto start = std::chrono::steady_clock::now();
-    if (r.infer) {
-      NoGrad guard;
-      now.loss = double(mse_loss(net(x), x).value().item());
-      now.forward = seconds_since(start);
-    } else {
-      clear_gradients(learned);
-      const Var<float> loss = mse_loss(net(x), x);
-      now.forward = seconds_since(start), start = std::chrono::steady_clock::now();
-      backward(loss);
-      now.back = seconds_since(start), start = std::chrono::steady_clock::now();
-      adam->step();
-      now.update = seconds_since(start);
-      now.loss = double(loss.value().item());
-    }
-    now.new_blocks = memory_stats().system_allocations - blocks;
-    const bool faster = now.step() < best.step();
-    if (faster) best = now;
-    best.loss = now.loss, best.new_blocks = now.new_blocks;
-  }
-  return best;
+  return bench::measure_step(net, x, r.infer, r.steps);
 }
 }  // namespace
 
@@ -101,7 +58,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   Index count = 0;
-  Times t;
+  bench::StepTimes t;
   bench::with_network(r.network, r.size, r.embedding, r.checkpoint, [&](const auto& net) {
     count = count_parameters(net);
     t = measure(r, net);

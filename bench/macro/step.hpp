@@ -1,0 +1,60 @@
+#pragma once
+// One training step, or inference alone, of a network: what network_step and scaling time.
+
+#include <chrono>
+#include <limits>
+#include <optional>
+
+#include "m3i/autodiff/backward.hpp"
+#include "m3i/nn/fields.hpp"
+#include "m3i/ops/loss.hpp"
+#include "m3i/optim/adam.hpp"
+
+namespace m3i::bench {
+
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Of the fastest step: the first ones also fill the memory pool.
+struct StepTimes {
+  double forward = 0, back = 0, update = 0, loss = 0;
+  Index new_blocks = 0;  ///< allocations of the last step that the pool could not serve
+  double step() const { return forward + back + update; }
+};
+
+/// Forward, backward and Adam against the input itself, or forward alone.
+template <class Network>
+StepTimes measure_step(const Network& net, const Var<float>& x, bool infer, Index steps) {
+  const auto learned = parameters<float>(net);
+  std::optional<Adam<float>> adam;  // its moments take twice the memory of the parameters
+  if (!infer) adam.emplace(learned, AdamOptions{.lr = 1e-4});
+  StepTimes best;
+  best.forward = std::numeric_limits<double>::infinity();
+  for (Index step = 0; step < steps; ++step) {
+    const Index blocks = memory_stats().system_allocations;
+    StepTimes now;
+    auto start = std::chrono::steady_clock::now();
+    if (infer) {
+      NoGrad guard;
+      now.loss = double(mse_loss(net(x), x).value().item());
+      now.forward = seconds_since(start);
+    } else {
+      clear_gradients(learned);
+      const Var<float> loss = mse_loss(net(x), x);
+      now.forward = seconds_since(start), start = std::chrono::steady_clock::now();
+      backward(loss);
+      now.back = seconds_since(start), start = std::chrono::steady_clock::now();
+      adam->step();
+      now.update = seconds_since(start);
+      now.loss = double(loss.value().item());
+    }
+    now.new_blocks = memory_stats().system_allocations - blocks;
+    const bool faster = now.step() < best.step();
+    if (faster) best = now;
+    best.loss = now.loss, best.new_blocks = now.new_blocks;
+  }
+  return best;
+}
+
+}  // namespace m3i::bench
