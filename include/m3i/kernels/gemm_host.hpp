@@ -93,11 +93,25 @@ void gemm_add_parts(const GemmProblem<T>& p, const T* partial, Index parts) {
   });
 }
 
-template <class T, int vectors, bool trans_a>
-void gemm_tiles(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c) {
-  constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>;
-  constexpr Index row_stride = trans_a ? 1 : tile_stride, depth_stride = trans_a ? tile_stride : 1;
-  const GemmPlan plan(batch, trans_a, p.m, p.n, p.k, cols);
+/// What the tiles need to know of the register block that a product was given, so that they are compiled once for all.
+template <class T>
+struct GemmBlock {
+  Index rows, cols, row_stride;  // of the block; between the rows of a tile of A
+  void (*add)(const T* a, Index depth, const T* b, T* c, Index ldc, Index rows, Index cols);
+
+  template <int vectors>
+  static GemmBlock of(bool trans_a) {
+    constexpr Index rows = block_rows<vectors>, cols = block_cols<T, vectors>;
+    if (trans_a) return {rows, cols, 1, add_register_block<vectors, 1, tile_stride, T>};
+    return {rows, cols, tile_stride, add_register_block<vectors, tile_stride, 1, T>};
+  }
+};
+
+template <class T>
+void gemm_tiles(
+    Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c, const GemmBlock<T>& block) {
+  const Index cols = block.cols;
+  const GemmPlan plan(batch, p.trans_a, p.m, p.n, p.k, cols);
   const auto item = [&](Index i) {
     GemmProblem<T> one = p;
     one.a += i * stride_a, one.b += i * stride_b, one.c += i * stride_c;
@@ -114,7 +128,7 @@ void gemm_tiles(Index batch, const GemmProblem<T>& p, Index stride_a, Index stri
     });
   const Tensor<T> partial({shared ? 0 : batch, plan.depth_parts, p.m, p.n});
 
-  const Index tile_rows = trans_a ? tile_width : (plan.rows + height - 1) / height * height;
+  const Index tile_rows = p.trans_a ? tile_width : (plan.rows + block.rows - 1) / block.rows * block.rows;
   const auto task = [&](Index t, T* tile, T* own) {
     const Index part = t % plan.depth_parts, share = t / plan.depth_parts % plan.shares;
     const Index row = t / plan.depth_parts / plan.shares % plan.row_tiles * plan.rows;
@@ -137,9 +151,8 @@ void gemm_tiles(Index batch, const GemmProblem<T>& p, Index stride_a, Index stri
           b = own;
         }
         T* c = one.c + row * one.ldc + panel * cols;
-        for (Index r = 0; r < rows; r += height)
-          add_register_block<vectors, row_stride, depth_stride>(tile + r * row_stride, depth, b, c + r * one.ldc,
-                                                                one.ldc, rows - r, p.n - panel * cols);
+        for (Index r = 0; r < rows; r += block.rows)
+          block.add(tile + r * block.row_stride, depth, b, c + r * one.ldc, one.ldc, rows - r, p.n - panel * cols);
       }
     }
   };
@@ -158,8 +171,7 @@ void gemm_tiles(Index batch, const GemmProblem<T>& p, Index stride_a, Index stri
 template <class T>
 void gemm_host(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c) {
   with_panel_width<T>(p.n, [&](auto vectors) {
-    if (p.trans_a) gemm_tiles<T, vectors, true>(batch, p, stride_a, stride_b, stride_c);
-    else gemm_tiles<T, vectors, false>(batch, p, stride_a, stride_b, stride_c);
+    gemm_tiles(batch, p, stride_a, stride_b, stride_c, GemmBlock<T>::template of<vectors>(p.trans_a));
   });
 }
 
