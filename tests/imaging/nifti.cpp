@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "../io/scratch.hpp"
 #include "catch.hpp"
 #include "m3i/core/random.hpp"
 #include "m3i/imaging/nifti.hpp"
@@ -11,18 +12,6 @@ using namespace m3i;
 namespace fs = std::filesystem;
 
 namespace {
-
-/// An empty folder that goes away at the end of the test.
-struct Folder {
-  fs::path path = fs::temp_directory_path() / text("m3i_nifti_", ::getpid());
-  Folder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string operator/(const std::string& name) const { return (path / name).string(); }
-  Index files() const { return Index(std::distance(fs::directory_iterator(path), fs::directory_iterator{})); }
-};
 
 Affine oblique() {
   Affine a;
@@ -39,14 +28,6 @@ Volume<T> sample() {
   return {voxels, oblique(), nullptr};
 }
 
-std::vector<char> file_bytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-void write_bytes(const std::string& path, const std::vector<char>& bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("nifti: every voxel type comes back as it was written",
@@ -61,7 +42,7 @@ TEMPLATE_TEST_CASE("nifti: every voxel type comes back as it was written",
                    std::uint64_t,
                    float,
                    double) {
-  const Folder folder;
+  const Scratch folder;
   const Volume<TestType> volume = sample<TestType>();
   for (const std::string name : {"v.nii", "v.nii.gz"}) {
     if (name == "v.nii.gz" && !M3I_ZLIB) continue;
@@ -78,7 +59,7 @@ TEMPLATE_TEST_CASE("nifti: every voxel type comes back as it was written",
 }
 
 TEST_CASE("nifti: sform and qform written for a new grid both give its affine", "[imaging]") {
-  const Folder folder;
+  const Scratch folder;
   Random random(5);
   for (int turn = 0; turn < 50; ++turn) {
     Affine a;
@@ -99,7 +80,7 @@ TEST_CASE("nifti: sform and qform written for a new grid both give its affine", 
 }
 
 TEST_CASE("nifti: outputs keep the input's forms, codes, units, texts and extensions", "[imaging]") {
-  const Folder folder;
+  const Scratch folder;
   for (const int version : {1, 2}) {
     NiftiHeader h;
     h.version = version;
@@ -156,7 +137,7 @@ TEST_CASE("nifti: millimetres whatever the unit of the header", "[imaging]") {
 }
 
 TEST_CASE("nifti: labels take the smallest unsigned type and must be whole numbers", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   auto labels = sample<std::int32_t>();
   for (const auto& [largest, type] : {std::pair{255, 2}, {256, 512}, {65535, 512}, {65536, 768}}) {
     labels.voxels.data()[7] = largest;
@@ -178,13 +159,13 @@ TEST_CASE("nifti: labels take the smallest unsigned type and must be whole numbe
 }
 
 TEST_CASE("nifti: files with several frames", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   Volume<float> volume = sample<float>();
   write_nifti(folder / "v.nii", volume);
-  std::vector<char> bytes = file_bytes(folder / "v.nii");
+  std::string bytes = file_bytes(folder / "v.nii");
   const std::int16_t dim[8] = {4, 4, 5, 3, 2, 1, 1, 1};  // the 6 slices as 2 frames of 3
   std::memcpy(bytes.data() + 40, dim, sizeof dim);
-  write_bytes(folder / "v.nii", bytes);
+  put_bytes(folder / "v.nii", bytes);
   CHECK_THROWS_WITH(read_nifti<float>(folder / "v.nii"), Catch::Contains("[4, 5, 3, 2]"));
   const auto first = read_nifti<float>(folder / "v.nii", {.first_frame = true});
   const auto all = read_nifti_frames<float>(folder / "v.nii");
@@ -202,21 +183,21 @@ TEST_CASE("nifti: files with several frames", "[imaging][errors]") {
 
 TEST_CASE("nifti: every truncation and every changed header byte is an error or a volume, never a crash",
           "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   Volume<std::int16_t> volume = sample<std::int16_t>();
   write_nifti(folder / "v.nii", volume);
-  const std::vector<char> good = file_bytes(folder / "v.nii");
+  const std::string good = file_bytes(folder / "v.nii");
   for (std::size_t length = 0; length < good.size(); length += length < 352 ? 7 : 31) {
-    write_bytes(folder / "t.nii", {good.begin(), good.begin() + std::ptrdiff_t(length)});
+    put_bytes(folder / "t.nii", good.substr(0, length));
     CHECK_THROWS_AS(read_nifti<float>(folder / "t.nii"), FileError);
   }
   Random random(17);
   Index refused = 0;
   for (int turn = 0; turn < 600; ++turn) {
-    std::vector<char> bytes = good;
+    std::string bytes = good;
     for (int change = 0; change < 1 + turn % 3; ++change)
       bytes[std::size_t(random.below(352))] = char(random.below(256));
-    write_bytes(folder / "m.nii", bytes);
+    put_bytes(folder / "m.nii", bytes);
     try {
       read_nifti_frames<float>(folder / "m.nii");
     } catch (const FileError& error) {
@@ -228,10 +209,10 @@ TEST_CASE("nifti: every truncation and every changed header byte is an error or 
 }
 
 TEST_CASE("nifti: a full disk leaves the earlier file and no temporary one", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   const Volume<float> volume = sample<float>();
   write_nifti(folder / "v.nii", volume);
-  const std::vector<char> before = file_bytes(folder / "v.nii");
+  const std::string before = file_bytes(folder / "v.nii");
   rlimit old{};
   getrlimit(RLIMIT_FSIZE, &old);
   rlimit small = old;
@@ -252,7 +233,7 @@ TEST_CASE("nifti: a full disk leaves the earlier file and no temporary one", "[i
 }
 
 TEST_CASE("nifti: names and places that cannot be written", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   const Volume<float> volume = sample<float>();
   CHECK_THROWS_WITH(write_nifti(folder / "v.mha", volume), Catch::Contains(".nii.gz"));
   CHECK_THROWS_WITH(write_nifti(folder / "no/v.nii", volume), Catch::Contains("no/v.nii"));
@@ -267,9 +248,9 @@ TEST_CASE("nifti: names and places that cannot be written", "[imaging][errors]")
 
 #if !M3I_ZLIB
 TEST_CASE("nifti: without zlib, gzip is an error that says so", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   CHECK_THROWS_WITH(write_nifti(folder / "v.nii.gz", sample<float>()), Catch::Contains("zlib"));
-  write_bytes(folder / "v.nii.gz", {'\x1f', '\x8b', 8, 0});
+  put_bytes(folder / "v.nii.gz", {'\x1f', '\x8b', 8, 0});
   CHECK_THROWS_WITH(read_nifti<float>(folder / "v.nii.gz"), Catch::Contains("M3I_ZLIB=1"));
 }
 #endif

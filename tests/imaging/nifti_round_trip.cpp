@@ -8,6 +8,7 @@
 #include <fstream>
 #include <limits>
 
+#include "../io/scratch.hpp"
 #include "catch.hpp"
 #include "m3i/core/random.hpp"
 #include "m3i/imaging/nifti.hpp"
@@ -17,25 +18,15 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// An empty folder that goes away at the end of the test.
-struct Folder {
-  fs::path path = fs::temp_directory_path() / text("m3i_nifti_round_trip_", ::getpid());
-  Folder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string operator/(const std::string& name) const { return (path / name).string(); }
-  std::vector<std::string> files() const {
-    std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(path)) names.push_back(entry.path().filename().string());
-    std::sort(names.begin(), names.end());
-    return names;
-  }
-};
+std::vector<std::string> names_in(const Scratch& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder.folder)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 using Bytes = std::vector<std::uint8_t>;
-Bytes file_bytes(const std::string& path) {
+Bytes unpacked_bytes(const std::string& path) {
   detail::InputFile file(path);  // unpacks
   Bytes bytes(std::size_t(1) << 16);
   bytes.resize(std::size_t(file.read(bytes.data(), Index(bytes.size()))));
@@ -62,7 +53,7 @@ struct SwapField {
 /// The file of a volume, in the other byte order. `h` is its header as it was read.
 void swap_file(const std::string& path, const NiftiHeader& h) {
   const std::string header_name = h.pair ? detail::pair_name(path, ".hdr", path.ends_with(".gz")) : path;
-  Bytes bytes = file_bytes(header_name);
+  Bytes bytes = unpacked_bytes(header_name);
   const SwapField field{bytes.data()};
   field.swap(0, 4);
   if (h.version == 1) {
@@ -84,7 +75,7 @@ void swap_file(const std::string& path, const NiftiHeader& h) {
   };
   if (h.pair) {
     const std::string voxel_name = detail::pair_name(path, ".img", path.ends_with(".gz"));
-    Bytes voxels = file_bytes(voxel_name);
+    Bytes voxels = unpacked_bytes(voxel_name);
     swap_voxels(voxels, 0);
     write_bytes(voxel_name, voxels);
   } else {
@@ -121,7 +112,7 @@ Affine affine_of(int kind, Random& random) {
 }
 
 template <class T>
-void check_round_trip(const Folder& folder, const std::string& name, int version, int kind, Random& random) {
+void check_round_trip(const Scratch& folder, const std::string& name, int version, int kind, Random& random) {
   INFO(name << ", NIfTI-" << version << ", affine " << kind);
   NiftiHeader like;
   like.version = version;
@@ -132,7 +123,7 @@ void check_round_trip(const Folder& folder, const std::string& name, int version
   const Shape shape = kind % 3 == 0 ? Shape{3, 4, 5} : kind % 3 == 1 ? Shape{3, 4, 5, 2} : Shape{4, 3, 2, 3, 2};
   const Volume<T> volume{voxels_of<T>(shape, random), affine_of(kind, random), nullptr};
   write_nifti(folder / name, volume, &like);
-  CHECK(folder.files().size() == (name.find(".nii") == std::string::npos ? 2 : 1));
+  CHECK(folder.files() == (name.find(".nii") == std::string::npos ? 2 : 1));
   for (const bool big : {false, true}) {
     if (big) swap_file(folder / name, read_nifti_header(folder / name));
     const auto back = read_nifti_frames<double>(folder / name);
@@ -163,10 +154,10 @@ void check_round_trip(const Folder& folder, const std::string& name, int version
     for (Index i = 0; i < shape.size(); ++i) same.data()[i] = T(back.voxels.data()[i]);
     write_nifti(folder / ("again_" + name), Volume<T>{same, back.affine, back.header});
     write_nifti(folder / name, volume, &like);
-    CHECK(file_bytes(folder / ("again_" + name)) == file_bytes(folder / name));
+    CHECK(unpacked_bytes(folder / ("again_" + name)) == unpacked_bytes(folder / name));
   }
-  fs::remove_all(folder.path);
-  fs::create_directories(folder.path);
+  fs::remove_all(folder.folder);
+  fs::create_directories(folder.folder);
 }
 
 }  // namespace
@@ -183,7 +174,7 @@ TEMPLATE_TEST_CASE("nifti: types, byte orders, versions, pairs and affines come 
                    std::uint64_t,
                    float,
                    double) {
-  const Folder folder;
+  const Scratch folder;
   Random random(std::uint64_t(detail::nifti_type_of<TestType>()));
   for (const std::string name : {"v.nii", "v.nii.gz", "v.hdr", "v.img", "v.hdr.gz", "v.img.gz"})
     for (const int version : {1, 2})
@@ -192,7 +183,7 @@ TEMPLATE_TEST_CASE("nifti: types, byte orders, versions, pairs and affines come 
 }
 
 TEST_CASE("nifti: any frame of a file, by its number in the file", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   Random random(3);
   const Volume<float> all{voxels_of<float>({3, 4, 5, 2, 3}, random), Affine::scaling({1, 2, 3}), nullptr};
   for (const std::string name : {"v.nii", "v.img"}) {
@@ -210,7 +201,7 @@ TEST_CASE("nifti: any frame of a file, by its number in the file", "[imaging][er
 }
 
 TEST_CASE("nifti: a frame of a file is written on the file's grid", "[imaging]") {
-  const Folder folder;
+  const Scratch folder;
   Random random(4);
   const Volume<std::int16_t> all{voxels_of<std::int16_t>({3, 4, 5, 2}, random), affine_of(2, random), nullptr};
   write_nifti(folder / "all.nii", all);
@@ -222,27 +213,27 @@ TEST_CASE("nifti: a frame of a file is written on the file's grid", "[imaging]")
 }
 
 TEST_CASE("nifti: a pair that cannot be written leaves the earlier pair and no temporary file", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   Random random(6);
   const Volume<float> volume{voxels_of<float>({3, 4, 5}, random), Affine::scaling({1, 2, 3}), nullptr};
   write_nifti(folder / "v.hdr", volume);
-  const Bytes header = file_bytes(folder / "v.hdr"), voxels = file_bytes(folder / "v.img");
+  const Bytes header = unpacked_bytes(folder / "v.hdr"), voxels = unpacked_bytes(folder / "v.img");
   CHECK(header.size() == 352);
   CHECK(voxels.size() == 240);
   fs::create_directory(folder / "w.img");  // one of the two has no place
   CHECK_THROWS_WITH(write_nifti(folder / "w.hdr", volume), Catch::Contains("w.img"));
-  CHECK(folder.files() == std::vector<std::string>{"v.hdr", "v.img", "w.img"});
+  CHECK(names_in(folder) == std::vector<std::string>{"v.hdr", "v.img", "w.img"});
   fs::remove(folder / "v.img");
   CHECK_THROWS_WITH(read_nifti<float>(folder / "v.hdr"), Catch::Contains("v.img"));
 }
 
 #if M3I_ZLIB
 TEST_CASE("nifti: a packed file that goes on far beyond its voxels is refused", "[imaging][errors]") {
-  const Folder folder;
+  const Scratch folder;
   Random random(7);
   const Volume<float> volume{voxels_of<float>({3, 4, 5}, random), Affine::scaling({1, 2, 3}), nullptr};
   write_nifti(folder / "v.nii", volume);
-  Bytes bytes = file_bytes(folder / "v.nii");
+  Bytes bytes = unpacked_bytes(folder / "v.nii");
   bytes.resize(bytes.size() + 1000);
   write_bytes(folder / "some.nii.gz", bytes);
   CHECK(read_nifti<float>(folder / "some.nii.gz").voxels.to_vector() == volume.voxels.to_vector());

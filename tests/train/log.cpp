@@ -4,27 +4,16 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "../io/scratch.hpp"
 #include "catch.hpp"
 #include "m3i/core/atomic_file.hpp"
 
 using namespace m3i;
 using Catch::Matchers::Contains;
 
-namespace {
-struct Folder {
-  std::string path;
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "m3i-log-XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string file(const char* name) const { return path + "/" + name; }
-};
-}  // namespace
-
 TEST_CASE("log: what is written is read, also while the log is open", "[train][fast]") {
-  const Folder folder;
-  RunLog log = RunLog::create(folder.file("log.jsonl"));
+  const Scratch folder;
+  RunLog log = RunLog::create(folder / "log.jsonl");
   log.write({{"event", "start"}});
   log.write({{"step", 1}, {"loss", 0.5}, {"ot", {{"mass", 0.9}}}});
   log.write({{"step", 2}, {"loss", std::nan("")}});
@@ -39,8 +28,8 @@ TEST_CASE("log: what is written is read, also while the log is open", "[train][f
 }
 
 TEST_CASE("log: a resumed log holds no step twice and no unfinished line", "[train][fast]") {
-  const Folder folder;
-  const std::string path = folder.file("log.jsonl");
+  const Scratch folder;
+  const std::string path = folder / "log.jsonl";
   {
     RunLog log = RunLog::create(path);
     log.write({{"event", "start"}});
@@ -61,23 +50,23 @@ TEST_CASE("log: a resumed log holds no step twice and no unfinished line", "[tra
 }
 
 TEST_CASE("log: resuming at 0, with no file, or only an unfinished line", "[train][fast]") {
-  const Folder folder;
-  { RunLog::resume(folder.file("new.jsonl"), 5).write({{"step", 6}}); }
-  CHECK(read_log(folder.file("new.jsonl")).records.size() == 1);
-  { RunLog::resume(folder.file("new.jsonl"), 0); }
-  CHECK(std::filesystem::file_size(folder.file("new.jsonl")) == 0);
-  write_file(folder.file("torn.jsonl"), "{\"step\": 1");
-  { RunLog::resume(folder.file("torn.jsonl"), 5).write({{"step", 2}}); }
-  CHECK(read_log(folder.file("torn.jsonl")).records.size() == 1);
+  const Scratch folder;
+  { RunLog::resume(folder / "new.jsonl", 5).write({{"step", 6}}); }
+  CHECK(read_log(folder / "new.jsonl").records.size() == 1);
+  { RunLog::resume(folder / "new.jsonl", 0); }
+  CHECK(std::filesystem::file_size(folder / "new.jsonl") == 0);
+  write_file(folder / "torn.jsonl", "{\"step\": 1");
+  { RunLog::resume(folder / "torn.jsonl", 5).write({{"step", 2}}); }
+  CHECK(read_log(folder / "torn.jsonl").records.size() == 1);
 }
 
 TEST_CASE("log: errors name the file and what to do", "[train][fast][errors]") {
-  const Folder folder;
-  const std::string path = folder.file("log.jsonl");
+  const Scratch folder;
+  const std::string path = folder / "log.jsonl";
   { RunLog::create(path).write({{"step", 1}}); }
   CHECK_THROWS_WITH(RunLog::create(path), Contains(path) && Contains("resume"));
-  CHECK_THROWS_WITH(RunLog::create(folder.file("no/log.jsonl")), Contains("cannot be opened for writing"));
-  CHECK_THROWS_WITH(read_log(folder.file("none.jsonl")), Contains("none.jsonl"));
+  CHECK_THROWS_WITH(RunLog::create(folder / "no/log.jsonl"), Contains("cannot be opened for writing"));
+  CHECK_THROWS_WITH(read_log(folder / "none.jsonl"), Contains("none.jsonl"));
   write_file(path, "{\"step\": 1}\nnot json\n");
   CHECK_THROWS_WITH(read_log(path), Contains("line 2 is not a JSON record"));
   CHECK_THROWS_WITH(RunLog::resume(path, 3), Contains("line 2 is not a JSON record"));

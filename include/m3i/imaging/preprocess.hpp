@@ -11,16 +11,6 @@ inline namespace M3I_ABI {
 
 enum class Normalisation { minmax, percentile, window, zscore, none };
 
-/// Reads "minmax", "percentile", "window", "zscore" or "none".
-inline Normalisation parse_normalisation(const std::string& name) {
-  if (name == "minmax") return Normalisation::minmax;
-  if (name == "percentile") return Normalisation::percentile;
-  if (name == "window") return Normalisation::window;
-  if (name == "zscore") return Normalisation::zscore;
-  if (name == "none") return Normalisation::none;
-  fail<ConfigError>("normalisation: \"", name, "\" is not one of minmax, percentile, window, zscore, none");
-}
-
 struct PreprocessOptions {
   Index size = 128;  ///< S
   double spacing_mm = 1;
