@@ -4,6 +4,7 @@
 #include "m3i/ops/arithmetic.hpp"
 #include "m3i/ops/attention.hpp"
 #include "m3i/ops/axis.hpp"
+#include "m3i/ops/cast.hpp"
 #include "m3i/ops/conv.hpp"
 #include "m3i/ops/dropout.hpp"
 #include "m3i/ops/embedding.hpp"

@@ -1,6 +1,6 @@
 #pragma once
-/// Checks for tests, ours and yours: one call compares an operation's gradient with differences, float with double, the
-/// emulated GPU with the host, and a real GPU with the host when there is one.
+/// Checks for tests, ours and yours: one call compares an operation's gradient with differences, float with double,
+/// half and bf16 with float, the emulated GPU with the host, and a real GPU with the host when there is one.
 
 #include <algorithm>
 #include <cmath>
@@ -47,20 +47,23 @@ struct OpReport {
   double single = 0;    ///< float against double on the same inputs: value and gradients
   double emulated = 0;  ///< GPU order in host memory against host order, double
   double cuda = 0;      ///< a GPU against the host, double; 0 when there is none
+  double f16 = 0;       ///< half, on every device, against float on the host, for inputs rounded to half
+  double bf16 = 0;      ///< the same for bf16
   std::string text() const {
-    return m3i::text("gradient ", gradient, ", single ", single, ", emulated ", emulated, ", cuda ", cuda);
+    return m3i::text("gradient ", gradient, ", single ", single, ", emulated ", emulated, ", cuda ", cuda, ", f16 ",
+                     f16, ", bf16 ", bf16);
   }
 };
 
 namespace detail {
-/// Value and input gradients of f in type T on a device.
-template <class T, class F>
+/// Value and input gradients of f in type T on a device, of inputs that a Rounded can hold.
+template <class T, class Rounded = T, class F>
 std::vector<Tensor<T>> evaluate(const F& f, const std::vector<Tensor<float>>& inputs, Device device) {
   std::vector<Var<T>> vars;
-  for (const auto& x : inputs) vars.emplace_back(cast<T>(x).clone().to(device), true);
+  for (const auto& x : inputs) vars.emplace_back(cast<T>(cast<Rounded>(x)).clone().to(device), true);
   const Var<T> y = f(vars);
   std::vector<Tensor<T>> results{y.value()};
-  backward(y, cast<T>(m3i::detail::probe_weights(y.shape(), Device::cpu())).to(device));
+  backward(y, cast<T>(cast<Rounded>(m3i::detail::probe_weights(y.shape(), Device::cpu()))).to(device));
   for (const auto& v : vars) results.push_back(v.grad());
   return results;
 }
@@ -70,12 +73,22 @@ double worst_difference(const std::vector<Tensor<A>>& a, const std::vector<Tenso
   for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, relative_difference(a[i], b[i]));
   return worst;
 }
+/// How far a small type is from float on inputs that both can hold, on the devices given.
+template <class T, class F>
+double rounding_error(const F& f, const std::vector<Tensor<float>>& inputs, const std::vector<Device>& devices) {
+  const auto exact = evaluate<float, T>(f, inputs, Device::cpu());
+  double worst = 0;
+  for (const Device device : devices) worst = std::max(worst, worst_difference(evaluate<T>(f, inputs, device), exact));
+  return worst;
+}
 }  // namespace detail
 
-/// Checks f: vector of Var -> Var (a generic lambda, called for double and float) for each list of input tensors.
+/// Checks f: vector of Var -> Var (a generic lambda, called for every floating-point type) for each list of inputs.
 template <class F>
 OpReport check_inputs(const F& f, const std::vector<std::vector<Tensor<float>>>& cases) {
   OpReport report;
+  std::vector<Device> devices{Device::cpu(), Device::emulated()};
+  if (cuda_device_count() > 0) devices.push_back(Device::cuda());
   for (const auto& inputs : cases) {
     std::vector<Tensor<double>> precise;
     for (const auto& x : inputs) precise.push_back(cast<double>(x));
@@ -88,6 +101,8 @@ OpReport check_inputs(const F& f, const std::vector<std::vector<Tensor<float>>>&
     if (cuda_device_count() > 0)
       report.cuda =
           std::max(report.cuda, detail::worst_difference(detail::evaluate<double>(f, inputs, Device::cuda()), host));
+    report.f16 = std::max(report.f16, detail::rounding_error<half>(f, inputs, devices));
+    report.bf16 = std::max(report.bf16, detail::rounding_error<m3i::bf16>(f, inputs, devices));
   }
   return report;
 }

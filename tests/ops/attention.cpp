@@ -82,6 +82,8 @@ TEST_CASE("attention: gradient, precisions and devices agree", "[ops]") {
     CHECK(report.single < 1e-5);
     CHECK(report.emulated < 1e-12);
     CHECK(report.cuda < 1e-12);
+    CHECK(report.f16 < 3e-3);
+    CHECK(report.bf16 < 2e-2);
   }
 }
 

@@ -11,6 +11,8 @@ void good(const testing::OpReport& report) {
   CHECK(report.single < 1e-5);
   CHECK(report.emulated < 1e-13);
   CHECK(report.cuda < 1e-12);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
 }
 /// sum_i a_i b_i
 double inner(const Tensor<double>& a, const Tensor<double>& b) {

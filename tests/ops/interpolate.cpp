@@ -11,6 +11,8 @@ void good(const testing::OpReport& report) {
   CHECK(report.single < 1e-5);
   CHECK(report.emulated < 1e-13);
   CHECK(report.cuda < 1e-12);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
 }
 /// A row of voxels along W resized to `n`.
 std::vector<double> row(std::initializer_list<double> values, Index n, Interpolation mode, bool align_corners) {

@@ -14,6 +14,8 @@ void good(const testing::OpReport& report, double single = 2e-6) {
   CHECK(report.single < single);
   CHECK(report.emulated < 1e-12);
   CHECK(report.cuda < 1e-12);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
 }
 Tensor<std::int64_t> cycling_labels(const Shape& shape, Index classes) {
   std::vector<std::int64_t> labels(static_cast<std::size_t>(shape.size()));

@@ -21,6 +21,8 @@ void check_norm(const F& f, const std::vector<std::vector<Shape>>& cases) {
   CHECK(report.single < 2e-5);
   CHECK(report.emulated < 1e-12);
   CHECK(report.cuda < 1e-12);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
 }
 template <class T>
 std::vector<double> wide(const Tensor<T>& x) {

@@ -17,6 +17,8 @@ void check(const char* name, const F& f) {
   CHECK(report.single < 2e-6);
   CHECK(report.emulated < 1e-14);
   CHECK(report.cuda < 1e-13);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
 }
 }  // namespace
 

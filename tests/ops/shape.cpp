@@ -13,6 +13,8 @@ void good(const testing::OpReport& report) {
   CHECK(report.single < 1e-6);
   CHECK(report.emulated < 1e-14);
   CHECK(report.cuda < 1e-13);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
 }
 const std::vector<Shape> volumes{{2, 3, 4}, {1, 3, 1}, {5, 3, 67}};
 using Ids = Tensor<std::int64_t>;

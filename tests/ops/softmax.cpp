@@ -17,6 +17,8 @@ void check(const F& f, const std::vector<Shape>& cases = shapes) {
   CHECK(report.single < 2e-6);
   CHECK(report.emulated < 1e-13);
   CHECK(report.cuda < 1e-13);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
 }
 }  // namespace
 

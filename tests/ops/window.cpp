@@ -138,6 +138,8 @@ TEST_CASE("window_attention: gradient, precisions and devices agree", "[ops]") {
     CHECK(report.single < 1e-5);
     CHECK(report.emulated < 1e-12);
     CHECK(report.cuda < 1e-12);
+    CHECK(report.f16 < 3e-3);
+    CHECK(report.bf16 < 2e-2);
   }
 }
 
@@ -151,6 +153,8 @@ TEST_CASE("window_attention: with queries of another volume, gradient, precision
     CHECK(report.single < 1e-5);
     CHECK(report.emulated < 1e-12);
     CHECK(report.cuda < 1e-12);
+    CHECK(report.f16 < 3e-3);
+    CHECK(report.bf16 < 2e-2);
   }
 }
 

@@ -29,22 +29,22 @@ Var<T> record_node(const char* name,
 ///
 /// `backward(dy)` adds to the gradients of those inputs that need one. What it captures stays in memory until backward
 /// has used it: capture tensors, inputs, or x.gradient() where x's value is not read; never the result (a cycle).
-/// Nothing is kept under NoGrad, or when no input needs a gradient.
-template <class T>
+/// Nothing is kept under NoGrad, or when no input needs a gradient. The inputs' type is the result's but for cast().
+template <class T, class In = T>
 Var<T> record(const char* name,
               Tensor<T> y,
-              const std::vector<Var<T>>& inputs,
+              const std::vector<Var<In>>& inputs,
               std::function<void(const Tensor<T>& dy)> backward) {
   std::vector<std::shared_ptr<detail::TapeNode>> nodes;
   if (grad_enabled())
-    for (const Var<T>& input : inputs)
+    for (const Var<In>& input : inputs)
       if (input.needs_grad()) nodes.push_back(input.node());
   TapeObserver* const observer = tape_observer();
   const Var<T> out =
       nodes.empty() ? Var<T>(std::move(y)) : record_node<T>(name, std::move(y), std::move(nodes), std::move(backward));
   if (observer) {
     std::vector<Shape> shapes;
-    for (const Var<T>& input : inputs) shapes.push_back(input.defined() ? input.shape() : Shape{});
+    for (const Var<In>& input : inputs) shapes.push_back(input.defined() ? input.shape() : Shape{});
     observer->forward(name, shapes, out.shape(), out.node().get());
   }
   return out;

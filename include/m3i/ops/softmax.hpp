@@ -3,6 +3,7 @@
 
 #include "m3i/autodiff/record.hpp"
 #include "m3i/kernels/for_rows.hpp"
+#include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/math.hpp"
 #include "m3i/ops/axis.hpp"
 
@@ -75,7 +76,7 @@ struct LogSumExpRow {
   using A = accumulate_t<T>;
   AxisRows<contiguous> rows;
   const T* x;
-  T* y;
+  std::conditional_t<reduced, A, T>* y;
   template <class Team>
   M3I_HD void operator()(Team team, Index row) const {
     const Index n = rows.n, step = rows.step(), start = rows.start(row);
@@ -83,8 +84,8 @@ struct LogSumExpRow {
     const A shift = exp_shift(team.max(n, [=](Index i) { return A(in[i * step]); }));
     const A total = shift + math::log(team.sum(n, [=](Index i) { return math::exp(A(in[i * step]) - shift); }));
     if constexpr (reduced) {
-      T* out = y + row;
-      team.each(1, [=](Index) { *out = T(total); });
+      A* out = y + row;
+      team.each(1, [=](Index) { *out = total; });
     } else {
       T* out = y + start;
       team.each(n, [=](Index i) { out[i * step] = T(A(in[i * step]) - total); });
@@ -112,14 +113,16 @@ template <class T, bool contiguous>
 struct LogSumExpRowGrad {
   using A = accumulate_t<T>;
   AxisRows<contiguous> rows;
-  const T *x, *y, *dy;
+  const T* x;
+  const A* y;
+  const T* dy;
   T* dx;
   template <class Team>
   M3I_HD void operator()(Team team, Index row) const {
     const Index n = rows.n, step = rows.step(), start = rows.start(row);
     const T* in = x + start;
     T* out = dx + start;
-    const A total = exp_shift(A(y[row])), g = A(dy[row]);
+    const A total = exp_shift(y[row]), g = A(dy[row]);
     team.each(n, [=](Index i) { out[i * step] = T(A(out[i * step]) + g * math::exp(A(in[i * step]) - total)); });
   }
 };
@@ -169,9 +172,9 @@ Var<T> log_softmax(const Var<T>& x, int axis = -1) {
 template <class T>
 Var<T> logsumexp(const Var<T>& x, int axis = -1, bool keep = false) {
   const auto view = detail::non_empty_axis("logsumexp", axis, x.shape());
-  const Tensor<T> y(detail::without_axis(x.shape(), axis, keep), x.device());
+  const Tensor<accumulate_t<T>> y(detail::without_axis(x.shape(), axis, keep), x.device());
   detail::run_along_axis<detail::ReducedLogSumExpRow, T>(x.device(), view, x.data(), y.data());
-  return record<T>("logsumexp", y, {x}, [x, y, view](const Tensor<T>& dy) {
+  return record<T>("logsumexp", cast<T>(y), {x}, [x, y, view](const Tensor<T>& dy) {
     detail::run_along_axis<detail::LogSumExpRowGrad, T>(dy.device(), view, x.data(), y.data(), dy.data(),
                                                         x.grad().data());
   });
