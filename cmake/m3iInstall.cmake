@@ -19,9 +19,9 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/m3iConfig.cmake ${CMAKE_CURRENT_BINARY
               cmake/m3iAddExecutable.cmake DESTINATION ${package_dir})
 
 # pkg-config serves C++ compilers, so it always describes the CPU library. Its prefix follows the file, wherever moved.
-set(pc_requires "eigen3 >= 3.4")
+set(pc_requires "")
 if(nlohmann_json_FOUND)
-  string(APPEND pc_requires ", nlohmann_json")
+  set(pc_requires nlohmann_json)
 endif()
 configure_file(cmake/m3i.pc.in m3i.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/m3i.pc DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)

@@ -27,10 +27,12 @@ FOLDERS = {
     "dist": "Several processes.",
     "train": "Training loop, logs, progress and reports. Needs nlohmann/json.",
 }
-NEEDS_JSON = {"io", "data", "train"}
+
+# Not in m3i.hpp, which needs the compiler alone and is quick to compile: programs include these by name.
+BY_NAME = ["io", "data", "dist", "train"]
 
 # Bodies that a declaring header includes when it needs them: gemm.hpp includes gemm_host.hpp unless it is precompiled.
-BODY = re.compile(r"_(eigen|host|cublas|cudnn|curl)\.hpp$")
+BODY = re.compile(r"_(host|cublas|cudnn|curl)\.hpp$")
 
 
 def umbrella(folder):
@@ -43,10 +45,10 @@ def umbrella(folder):
 
 def everything(folders):
     """The text of m3i.hpp."""
-    plain = "".join(f'#include "m3i/{f}.hpp"\n' for f in folders if f not in NEEDS_JSON)
-    json = "".join(f'#include "m3i/{f}.hpp"\n' for f in folders if f in NEEDS_JSON)
-    guarded = f"\n#if __has_include(<nlohmann/json.hpp>)\n{json}#endif\n" if json else ""
-    return f'#pragma once\n/// Everything, in reading order.\n\n// clang-format off\n{plain}#include "m3i/version.hpp"\n{guarded}'
+    listed = "".join(f'#include "m3i/{f}.hpp"\n' for f in folders if f not in BY_NAME)
+    named = [f for f in folders if f in BY_NAME]
+    return ("#pragma once\n/// What a program computes with, in reading order. Files, data sets and the training of the method are included by\n"
+            f"/// name: {', '.join(f'm3i/{f}.hpp' for f in named)}.\n\n// clang-format off\n{listed}#include \"m3i/version.hpp\"\n")
 
 
 def main():

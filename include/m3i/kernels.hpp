@@ -15,4 +15,5 @@
 #include "m3i/kernels/math.hpp"
 #include "m3i/kernels/reduce.hpp"
 #include "m3i/kernels/register_block.hpp"
+#include "m3i/kernels/solvers.hpp"
 #include "m3i/kernels/team.hpp"

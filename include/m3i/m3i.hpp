@@ -1,5 +1,6 @@
 #pragma once
-/// Everything, in reading order.
+/// What a program computes with, in reading order. Files, data sets and the training of the method are included by
+/// name: m3i/io.hpp, m3i/data.hpp, m3i/train.hpp.
 
 // clang-format off
 #include "m3i/core.hpp"
@@ -14,9 +15,3 @@
 #include "m3i/text.hpp"
 #include "m3i/metrics.hpp"
 #include "m3i/version.hpp"
-
-#if __has_include(<nlohmann/json.hpp>)
-#include "m3i/io.hpp"
-#include "m3i/data.hpp"
-#include "m3i/train.hpp"
-#endif

@@ -32,7 +32,6 @@ STANDS_ON = {
 
 # Third-party header (as a pattern) -> where it may be included, as a pattern of paths below include/m3i.
 ALLOWED = [
-    (r"Eigen/|unsupported/Eigen/", r"kernels/\w+_eigen\.hpp"),
     (r"cub/|thrust/", r"kernels/sort_scan\.hpp"),
     (r"cublas|cudnn", r"kernels/\w+_(cublas|cudnn)\.hpp|core/cuda\.hpp"),
     (r"cuda_?\w*\.h|nv", r"core/\w+\.hpp|kernels/\w+\.hpp"),
@@ -42,7 +41,7 @@ ALLOWED = [
     (r"zlib\.h|zconf\.h", r"(core|imaging|text|io)/\w+\.hpp"),
     (r"filesystem$", r"(imaging|io|data|train)/\w+\.hpp"),
     (r"iostream$|ostream$|istream$", r"core/print\.hpp"),
-    (r"regex$|CLI/|catch2/|benchmark/|nifti", r"nowhere"),
+    (r"Eigen/|unsupported/|regex$|CLI/|catch2/|benchmark/|nifti", r"nowhere"),
 ]
 
 # A part (gemm_host.hpp, nifti_write.hpp) names its head (gemm.hpp, nifti.hpp), which may include it in turn at its

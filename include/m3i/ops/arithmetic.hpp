@@ -71,10 +71,17 @@ struct BinarySlope {
   const T *a, *b, *dy;
   BroadcastMap at_a, at_b;
   M3I_HD A operator()(Index i) const {
-    if constexpr (Op::linear) return A(dy[i]) * (first ? Op::slope_a(A(0), A(0)) : Op::slope_b(A(0), A(0)));
     const A p = A(a[at_a(i)]), q = A(b[at_b(i)]);
     return A(dy[i]) * (first ? Op::slope_a(p, q) : Op::slope_b(p, q));
   }
+};
+/// dy times a number: the slope of sums and differences, one type for all of them and for both inputs.
+template <class T>
+struct ScaledSlope {
+  using A = accumulate_t<T>;
+  const T* dy;
+  A factor;
+  M3I_HD A operator()(Index i) const { return A(dy[i]) * factor; }
 };
 
 template <class T, class Slope>
@@ -152,51 +159,41 @@ Var<T> binary(const Var<T>& a, const Var<T>& b) {
   } else {
     for_each(a.device(), y.size(), BinaryValue<T, Op>{a.data(), b.data(), y.data(), at_a, at_b});
   }
-  // A linear operation needs the inputs' shapes, not their values: keep only what the slopes read.
-  const Tensor<T> keep_a = Op::linear ? Tensor<T>() : a.value(), keep_b = Op::linear ? Tensor<T>() : b.value();
-  return record<T>(Op::name, y, {a, b}, [=, da = a.gradient(), db = b.gradient()](const Tensor<T>& dy) {
-    if (da.needs_grad())
-      reduce_to(shape, BinarySlope<T, Op, true>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, da.grad());
-    if (db.needs_grad())
-      reduce_to(shape, BinarySlope<T, Op, false>{keep_a.data(), keep_b.data(), dy.data(), at_a, at_b}, db.grad());
-  });
+  if constexpr (requires { Op::factor_a; }) {  // the inputs' shapes are needed, not their values: those are not kept
+    return record<T>(Op::name, y, {a, b}, [shape, da = a.gradient(), db = b.gradient()](const Tensor<T>& dy) {
+      if (da.needs_grad()) reduce_to(shape, ScaledSlope<T>{dy.data(), Op::factor_a}, da.grad());
+      if (db.needs_grad()) reduce_to(shape, ScaledSlope<T>{dy.data(), Op::factor_b}, db.grad());
+    });
+  } else {
+    return record<T>(
+        Op::name, y, {a, b},
+        [=, p = a.value(), q = b.value(), da = a.gradient(), db = b.gradient()](const Tensor<T>& dy) {
+          if (da.needs_grad())
+            reduce_to(shape, BinarySlope<T, Op, true>{p.data(), q.data(), dy.data(), at_a, at_b}, da.grad());
+          if (db.needs_grad())
+            reduce_to(shape, BinarySlope<T, Op, false>{p.data(), q.data(), dy.data(), at_a, at_b}, db.grad());
+        });
+  }
 }
 
 struct Add {
   static constexpr const char* name = "add";
-  static constexpr bool linear = true;
+  static constexpr int factor_a = 1, factor_b = 1;
   template <class A>
   M3I_HD static A value(A a, A b) {
     return a + b;
   }
-  template <class A>
-  M3I_HD static A slope_a(A, A) {
-    return 1;
-  }
-  template <class A>
-  M3I_HD static A slope_b(A, A) {
-    return 1;
-  }
 };
 struct Subtract {
   static constexpr const char* name = "subtract";
-  static constexpr bool linear = true;
+  static constexpr int factor_a = 1, factor_b = -1;
   template <class A>
   M3I_HD static A value(A a, A b) {
     return a - b;
   }
-  template <class A>
-  M3I_HD static A slope_a(A, A) {
-    return 1;
-  }
-  template <class A>
-  M3I_HD static A slope_b(A, A) {
-    return -1;
-  }
 };
 struct Multiply {
   static constexpr const char* name = "multiply";
-  static constexpr bool linear = false;
   template <class A>
   M3I_HD static A value(A a, A b) {
     return a * b;
@@ -212,7 +209,6 @@ struct Multiply {
 };
 struct Divide {
   static constexpr const char* name = "divide";
-  static constexpr bool linear = false;
   template <class A>
   M3I_HD static A value(A a, A b) {
     return a / b;

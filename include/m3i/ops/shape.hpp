@@ -197,12 +197,6 @@ struct BroadcastCopy {
   M3I_HD void operator()(Index i) const { y[i] = x[map(i)]; }
 };
 template <class T>
-struct PlainSlope {
-  const T* dy;
-  M3I_HD accumulate_t<T> operator()(Index i) const { return accumulate_t<T>(dy[i]); }
-};
-
-template <class T>
 struct SelectRows {
   const T* x;
   const std::int64_t* ids;
@@ -274,7 +268,7 @@ Var<T> broadcast_to(const Var<T>& x, const Shape& shape) {
   const Tensor<T> y(shape, x.device());
   for_each(x.device(), y.size(), detail::BroadcastCopy<T>{x.data(), y.data(), detail::broadcast_map(x.shape(), shape)});
   return record<T>("broadcast_to", y, {x}, [dx = x.gradient(), shape](const Tensor<T>& dy) {
-    detail::reduce_to(shape, detail::PlainSlope<T>{dy.data()}, dx.grad());
+    detail::reduce_to(shape, detail::ScaledSlope<T>{dy.data(), 1}, dx.grad());
   });
 }
 

@@ -7,7 +7,7 @@
 
 #include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/gemm.hpp"
-#include "m3i/kernels/solvers_eigen.hpp"
+#include "m3i/kernels/solvers.hpp"
 #include "m3i/ot/cost.hpp"
 
 namespace m3i {
@@ -33,7 +33,7 @@ inline Tensor<double> add_outer_products(const Tensor<double>& base,
   return symmetric_part(out);
 }
 
-/// A template only so that programs that do not project do not compile Eigen's solvers; Real is double.
+/// A template, so that only programs that project compile the solvers; Real is double.
 template <class Real>
 PsdProjection project_symmetric(Tensor<Real>& m, Real floor) {
   const Index d = m.shape()[0];

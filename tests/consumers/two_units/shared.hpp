@@ -1,5 +1,8 @@
 #pragma once
+#include <m3i/data.hpp>
+#include <m3i/io.hpp>
 #include <m3i/m3i.hpp>
+#include <m3i/train.hpp>
 
 /// Defined in the second unit, called from the first.
 m3i::Tensor<float> ones(const m3i::Shape& shape);
