@@ -28,8 +28,9 @@ FOLDERS = {
     "train": "Training loop, logs, progress and reports. Needs nlohmann/json.",
 }
 
-# Not in m3i.hpp, which needs the compiler alone and is quick to compile: programs include these by name.
-BY_NAME = ["io", "data", "dist", "train"]
+# Not in m3i.hpp, which is what a network is made of and trained with: what surrounds it is included by name, and costs
+# compile time only where it is used.
+BY_NAME = ["imaging", "text", "metrics", "io", "data", "dist", "train"]
 
 # Bodies that a declaring header includes when it needs them: gemm.hpp includes gemm_host.hpp unless it is precompiled.
 BODY = re.compile(r"_(host|cublas|cudnn|curl)\.hpp$")
@@ -47,8 +48,8 @@ def everything(folders):
     """The text of m3i.hpp."""
     listed = "".join(f'#include "m3i/{f}.hpp"\n' for f in folders if f not in BY_NAME)
     named = [f for f in folders if f in BY_NAME]
-    return ("#pragma once\n/// What a program computes with, in reading order. Files, data sets and the training of the method are included by\n"
-            f"/// name: {', '.join(f'm3i/{f}.hpp' for f in named)}.\n\n// clang-format off\n{listed}#include \"m3i/version.hpp\"\n")
+    return ("#pragma once\n/// What a network is made of and trained with, in reading order. What surrounds it is included by name:\n"
+            f"/// m3i/<folder>.hpp for {', '.join(named)}.\n\n// clang-format off\n{listed}#include \"m3i/version.hpp\"\n")
 
 
 def main():

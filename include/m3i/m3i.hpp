@@ -1,6 +1,6 @@
 #pragma once
-/// What a program computes with, in reading order. Files, data sets and the training of the method are included by
-/// name: m3i/io.hpp, m3i/data.hpp, m3i/train.hpp.
+/// What a network is made of and trained with, in reading order. What surrounds it is included by name:
+/// m3i/<folder>.hpp for imaging, text, metrics, io, data, train.
 
 // clang-format off
 #include "m3i/core.hpp"
@@ -11,7 +11,4 @@
 #include "m3i/models.hpp"
 #include "m3i/ot.hpp"
 #include "m3i/optim.hpp"
-#include "m3i/imaging.hpp"
-#include "m3i/text.hpp"
-#include "m3i/metrics.hpp"
 #include "m3i/version.hpp"
