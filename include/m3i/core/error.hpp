@@ -89,7 +89,7 @@ inline std::string join(std::initializer_list<Part> parts) {
   return out;
 }
 template <class E>
-[[noreturn, gnu::cold]] void fail(std::initializer_list<Part> parts) {
+[[noreturn, gnu::cold]] void throw_joined(std::initializer_list<Part> parts) {
   throw E(join(parts));
 }
 
@@ -104,7 +104,7 @@ std::string text(const Parts&... parts) {
 /// Throws E with the joined parts.
 template <class E = ShapeError, class... Parts>
 [[noreturn, gnu::cold]] void fail(const Parts&... parts) {
-  detail::fail<E>({detail::Part(parts)...});
+  detail::throw_joined<E>({detail::Part(parts)...});
 }
 
 /// Throws E unless `ok`: require(a == b, "add: ", a, " against ", b).
