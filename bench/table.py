@@ -169,10 +169,10 @@ def compile_times(table):
         torch = run(PYTHON, "-c", "import torch, os; print(os.path.dirname(torch.__file__))").strip()
         includes = ["-isystem", torch + "/include", "-isystem", torch + "/include/torch/csrc/api/include"]
         libtorch = seconds(*includes, "-x", "c++", "bench/peers/libtorch_hello.cc")
-    for name, arguments in (("all of m3i", ["bench/compile/hello.cpp"]),
+    for name, arguments in (("headers only", ["bench/compile/hello.cpp"]),
                             ("linking m3i::compiled", ["-DM3I_COMPILED=1", "bench/compile/hello.cpp"])):
         table.add("compile the hello program, " + name, "s", seconds(*arguments), libtorch, 0.33)
-    table.add("compile the hello program, all of m3i, against Eigen/Dense", "s", table.rows[-2]["ours"], eigen_s)
+    table.add("compile the hello program, headers only, against Eigen/Dense", "s", table.rows[-2]["ours"], eigen_s)
     table.add("compile m3i/core/tensor.hpp alone, against Eigen/Dense", "s",
               seconds("-x", "c++", "include/m3i/core/tensor.hpp"), eigen_s)
 

@@ -66,13 +66,13 @@ void append(std::string& out, const D& part) {
 
 /// One part of a message, whatever its type: words, or a value and how to append it. The many messages of a program
 /// are then all joined by one function; one for each list of types would be a tenth of the compile time.
-struct Part {
+struct MessagePart {
   std::string_view words;
   const void* value = nullptr;
   void (*append_value)(std::string&, const void*) = nullptr;
 
   template <class P>
-  Part(const P& part) {
+  MessagePart(const P& part) {
     if constexpr (std::convertible_to<const P&, std::string_view>) {
       words = part;
     } else {
@@ -81,15 +81,15 @@ struct Part {
     }
   }
 };
-inline std::string join(std::initializer_list<Part> parts) {
+inline std::string join(std::initializer_list<MessagePart> parts) {
   std::string out;
-  for (const Part& part : parts)
+  for (const MessagePart& part : parts)
     if (part.value) part.append_value(out, part.value);
     else out += part.words;
   return out;
 }
 template <class E>
-[[noreturn, gnu::cold]] void throw_joined(std::initializer_list<Part> parts) {
+[[noreturn, gnu::cold]] void throw_joined(std::initializer_list<MessagePart> parts) {
   throw E(join(parts));
 }
 
@@ -98,13 +98,13 @@ template <class E>
 /// Joins strings, numbers and self-describing values: text("got ", shape, " of ", 3).
 template <class... Parts>
 std::string text(const Parts&... parts) {
-  return detail::join({detail::Part(parts)...});
+  return detail::join({detail::MessagePart(parts)...});
 }
 
 /// Throws E with the joined parts.
 template <class E = ShapeError, class... Parts>
 [[noreturn, gnu::cold]] void fail(const Parts&... parts) {
-  detail::throw_joined<E>({detail::Part(parts)...});
+  detail::throw_joined<E>({detail::MessagePart(parts)...});
 }
 
 /// Throws E unless `ok`: require(a == b, "add: ", a, " against ", b).
