@@ -41,19 +41,19 @@ std::vector<std::string> classes_of(const Cohort& cohort) {
 }
 
 /// One step of gradient descent on one batch. Returns the loss; when it is not finite nothing has been changed.
-double training_step(const ClassificationModel<T>& model,
+double training_step(const MixedNetwork<ClassificationModel>& network,
                      const VolumeBatch& batch,
                      const Tensor<std::int64_t>& labels,
                      const ClassificationConfig& c,
                      Trainer<T>& trainer,
                      Random random,
                      OrderedJson& record) {
-  const Var<T> logits = model(Var<T>(batch.images), Mode{true, &random});
-  return descend(cross_entropy(logits, labels, c.label_smoothing), trainer, record);
+  const Var<T> logits = network(Var<T>(batch.images), Mode{true, &random});
+  return descend(cross_entropy(logits, labels, c.label_smoothing), trainer, record, network.precision());
 }
 
 /// The model's probabilities for some entries.
-std::vector<ClassifiedCase> classify(const ClassificationModel<T>& model,
+std::vector<ClassifiedCase> classify(const MixedNetwork<ClassificationModel>& network,
                                      const Cohort& cohort,
                                      const std::vector<Index>& entries,
                                      const SampleSource& samples,
@@ -62,7 +62,7 @@ std::vector<ClassifiedCase> classify(const ClassificationModel<T>& model,
   for (const Index e : entries) {
     const SubjectEntry& entry = cohort.entry(e);
     cases.push_back(
-        {entry.subject, entry.image, *entry.class_label, class_probabilities(model, samples.image(e), device)});
+        {entry.subject, entry.image, *entry.class_label, class_probabilities(network, samples.image(e), device)});
   }
   return cases;
 }
@@ -107,13 +107,14 @@ int run(const Request& request, const MethodConfig& config) {
   const ClassificationModel<T> model(config, Index(classes.size()));
   start_from_pretrained("finetune_classification", model, request.pretrained, config);
   to(model, device);
+  const MixedNetwork<ClassificationModel> network(config.run.dtype, model, config, Index(classes.size()));
   const auto entries = c.balance ? balanced_entries(cohort, cohort.train) : cohort.train;
   const FinetunePlan plan(Index(entries.size()), c.training);
   std::printf(
       "finetune_classification: %s\nfinetune_classification: %zu classes, %lld parameters, %lld steps of %lld, device "
-      "%s\n",
+      "%s, %s\n",
       cohort_text(cohort).c_str(), classes.size(), (long long)count_parameters(model), (long long)plan.steps,
-      (long long)plan.batch, config.run.device.c_str());
+      (long long)plan.batch, config.run.device.c_str(), enum_name(config.run.dtype).c_str());
   make_folder(out);
 
   Trainer<T> trainer(parameters<T>(model), c.training.optimizer, plan.steps);
@@ -123,6 +124,7 @@ int run(const Request& request, const MethodConfig& config) {
                           plan.steps, "finetune_classification");
   training.add_module("model/", model);
   training.add_trainer("network", trainer);
+  training.add_precision(network.precision());
   training.add_note("cohort", cohort_hash(cohort));
   training.start(request.resume);
   write_split(out + "/split.json", cohort.split);
@@ -139,11 +141,12 @@ int run(const Request& request, const MethodConfig& config) {
     training.add_wait(watch.lap());
     record["epoch"] = plan.epoch(step);
     set_trainable(model.network, !plan.head_only(step));
+    network.precision().refresh();
     const Random random = Random(config.run.seed, 4).split(std::uint64_t(step));
-    const double loss = training_step(model, batch, class_labels(cohort, batch.entries), c, trainer, random, record);
+    const double loss = training_step(network, batch, class_labels(cohort, batch.entries), c, trainer, random, record);
     record["step_seconds"] = watch.lap();
     if (plan.validates(step) && !cohort.validation.empty()) {
-      const double likelihood = log_likelihood(classify(model, cohort, cohort.validation, samples, device));
+      const double likelihood = log_likelihood(classify(network, cohort, cohort.validation, samples, device));
       best.offer(likelihood, step + 1);
       record["validation_loss"] = -likelihood;
     }
@@ -152,7 +155,8 @@ int run(const Request& request, const MethodConfig& config) {
   if (code != 0) return code;
 
   best.finish(plan.steps);
-  const auto cases = classify(model, cohort, cohort.test, samples, device);
+  network.precision().refresh();
+  const auto cases = classify(network, cohort, cohort.test, samples, device);
   draw_curves(training.log_path(), cases, out);
   OrderedJson metrics = classification_metrics(cases, classes, config.run.seed);
   metrics["run"] = {{"seed", config.run.seed},

@@ -20,14 +20,14 @@ struct Request {
 };
 
 /// One step of gradient descent on one batch. Returns the loss; when it is not finite nothing has been changed.
-double training_step(const SegmentationModel<T>& model,
+double training_step(const MixedNetwork<SegmentationModel>& network,
                      const VolumeBatch& batch,
                      const SegmentationConfig& c,
                      Trainer<T>& trainer,
                      Random random,
                      OrderedJson& record) {
-  const auto outputs = model(Var<T>(batch.images), Mode{true, &random});
-  return descend(segmentation_loss(outputs, batch.labels, c), trainer, record);
+  const auto outputs = network(Var<T>(batch.images), Mode{true, &random});
+  return descend(segmentation_loss(outputs, batch.labels, c), trainer, record, network.precision());
 }
 
 /// Mean Dice over structures and validation subjects, on the network's grid; NaN without any.
@@ -106,14 +106,15 @@ int run(const Request& request, const MethodConfig& config) {
   const SegmentationModel<T> model(config, scheme.classes());
   start_from_pretrained("finetune_segmentation", model, request.pretrained, config);
   to(model, device);
+  const MixedNetwork<SegmentationModel> network(config.run.dtype, model, config, scheme.classes());
   const bool patches = config.data.fit == choice::Fit::patch;
   const auto items = repeated(cohort.train, patches ? c.patch.per_volume : 1);
   const FinetunePlan plan(Index(items.size()), c.training);
   std::printf(
       "finetune_segmentation: %s\nfinetune_segmentation: %lld structures, %lld parameters, %lld steps of %lld, device "
-      "%s\n",
+      "%s, %s\n",
       cohort_text(cohort).c_str(), (long long)scheme.classes() - 1, (long long)count_parameters(model),
-      (long long)plan.steps, (long long)plan.batch, config.run.device.c_str());
+      (long long)plan.steps, (long long)plan.batch, config.run.device.c_str(), enum_name(config.run.dtype).c_str());
   make_folder(out);
 
   Trainer<T> trainer(parameters<T>(model), c.training.optimizer, plan.steps);
@@ -123,6 +124,7 @@ int run(const Request& request, const MethodConfig& config) {
                           plan.steps, "finetune_segmentation");
   training.add_module("model/", model);
   training.add_trainer("network", trainer);
+  training.add_precision(network.precision());
   training.add_note("cohort", cohort_hash(cohort));
   training.start(request.resume);
   write_split(out + "/split.json", cohort.split);
@@ -132,7 +134,7 @@ int run(const Request& request, const MethodConfig& config) {
   if (request.resume) best.resume();
 
   const SampleSource samples(cohort, config, scheme);
-  Segmenter<T> segmenter(model, config.network.image_size, scheme.classes(), device, {c.patch.overlap},
+  Segmenter<T> segmenter(network, config.network.image_size, scheme.classes(), device, {c.patch.overlap},
                          [&](const std::string& line) {
                            if (patches) std::fprintf(stderr, "finetune_segmentation: %s\n", line.c_str());
                          });
@@ -144,8 +146,9 @@ int run(const Request& request, const MethodConfig& config) {
     record["epoch"] = plan.epoch(step);
     set_trainable(model.network.model_down, !plan.head_only(step));
     set_trainable(model.network.decoder, !plan.head_only(step));
+    network.precision().refresh();
     const double loss =
-        training_step(model, batch, c, trainer, Random(config.run.seed, 3).split(std::uint64_t(step)), record);
+        training_step(network, batch, c, trainer, Random(config.run.seed, 3).split(std::uint64_t(step)), record);
     record["step_seconds"] = watch.lap();
     if (plan.validates(step) && !cohort.validation.empty()) {
       const double dice = validate(segmenter, cohort, samples, scheme.classes());
@@ -158,6 +161,7 @@ int run(const Request& request, const MethodConfig& config) {
   if (code != 0) return code;
 
   best.finish(plan.steps);
+  network.precision().refresh();
   const SegmentationScores scores = test(segmenter, cohort, scheme, config, out);
   OrderedJson metrics = scores_json(scores);
   metrics["run"] = {{"seed", config.run.seed},

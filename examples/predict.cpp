@@ -13,7 +13,7 @@ using namespace m3i;
 namespace fs = std::filesystem;
 
 struct Request {
-  std::string model, input, output, device = "cpu";
+  std::string model, input, output, device = "cpu", dtype = "f32";
   int threads = 0;
   bool first_frame = false;
   InferenceRequest inference;
@@ -79,6 +79,8 @@ void write_classes(const std::string& path, const LabelScheme& scheme, const Vol
 /// Label files, one by one. A bad image of several is named, and the others go on. Returns the exit code.
 int predict_labels(const Request& request, const ModelFile& file, Device device) {
   const auto model = load_segmentation_model(file, device);
+  const MixedNetwork<SegmentationModel> network(parse_dtype(request.dtype), model, file.info.config,
+                                                file.info.classes());
   const LabelScheme scheme{file.info.names, file.info.values};
   const auto images = images_of(subjects_of(request, file.info.config));
   const auto paths = label_paths(request, images);
@@ -91,7 +93,7 @@ int predict_labels(const Request& request, const ModelFile& file, Device device)
   Index done = 0;
   std::vector<std::string> failed;
   Segmenter<float> segmenter(
-      model, file.info.config.network.image_size, scheme.classes(), device, options,
+      network, file.info.config.network.image_size, scheme.classes(), device, options,
       [&](const std::string& line) { progress.say("predict: " + line); },
       [&](Index window, Index windows) {
         if (interrupt.requested()) throw LeaveProgram{interrupt.exit_code()};
@@ -131,6 +133,8 @@ int predict_labels(const Request& request, const ModelFile& file, Device device)
 int predict_classes(const Request& request, const ModelFile& file, Device device) {
   require_whole_volumes(file.info.config, "classification");
   const auto model = load_classification_model(file, device);
+  const MixedNetwork<ClassificationModel> network(parse_dtype(request.dtype), model, file.info.config,
+                                                  file.info.classes());
   const SubjectList subjects = subjects_of(request, file.info.config);
   require_sound_dataset(subjects, {.first_frame = request.first_frame});
   const auto images = images_of(subjects);
@@ -143,7 +147,7 @@ int predict_classes(const Request& request, const ModelFile& file, Device device
   for (const std::string& name : file.info.names) table.header.push_back("p(" + name + ")");
   for (const std::string& image : images) {
     const auto volume = read_image(request, file, image).volume.voxels;
-    const ClassifiedCase one{"", image, 0, class_probabilities(model, volume, device)};
+    const ClassifiedCase one{"", image, 0, class_probabilities(network, volume, device)};
     out["cases"].push_back({{"image", image},
                             {"class", one.predicted()},
                             {"name", file.info.names[std::size_t(one.predicted())]},
@@ -189,6 +193,8 @@ int main(int argc, char** argv) {
     app.add_option("output", request.output, "segmentation: label file, or folder; classification: JSON file")
         ->required();
     app.add_option("--device", request.device, "cpu, cuda:0, ...")->capture_default_str();
+    app.add_option("--dtype", request.dtype, "f32, bf16 or f16: type that the network computes in")
+        ->capture_default_str();
     app.add_option("--threads", request.threads, "threads of the CPU, 0 for all")
         ->capture_default_str()
         ->check(CLI::Range(0, 4096));

@@ -13,7 +13,19 @@ namespace {
 using namespace m3i;
 using T = float;
 
-/// What is learned: the encoder-decoder (theta), the projection (psi), the metric M, and the temperature of InfoNCE.
+/// The encoder-decoder (theta) and the projection (psi).
+template <class U>
+struct VolumeTower {
+  NnFormer<U> network;
+  Psat<U> psat;
+
+  VolumeTower(const MethodConfig& c, Index tower_width)
+      : network(nnformer_options(c.network, 1)), psat(psat_options(c, tower_width)) {}
+  VolumeTower(const NnFormer<U>& n, const Psat<U>& p) : network(n), psat(p) {}
+  M3I_FIELDS(network, psat)
+};
+
+/// What is learned: theta and psi, the metric M, and the temperature of InfoNCE.
 struct Med3DInsight {
   NnFormer<T> network;
   Psat<T> psat;
@@ -65,6 +77,7 @@ Var<T> alignment_loss(const Var<T>& h_x,
 
 /// One step of algorithm 1. Returns the loss; when it is not finite nothing has been changed.
 double training_step(const Med3DInsight& model,
+                     const MixedNetwork<VolumeTower>& tower,
                      const Batch& batch,
                      const MethodConfig& config,
                      Trainer<T>& trainer,
@@ -77,10 +90,16 @@ double training_step(const Med3DInsight& model,
   const Var<T> corrupted(
       mask_patches(batch.volumes, c.reconstruction.mask_ratio, c.reconstruction.mask_patch, random.split(1)));
 
-  // Extract projected volume embedding, image slice embedding, and text embedding, respectively.
-  const auto features = model.network.encode(corrupted, mode);               // f_V(x)
-  const Var<T> h_x = model.psat(features.back(), batch.plane, batch.slice);  // f_Proj(f_V(x))
-  const Var<T> h_s(batch.slice_features), h_t(batch.text_features);          // f_I(s), f_T(t): frozen, computed once
+  // Extract projected volume embedding, image slice embedding, and text embedding, respectively. The tower computes in
+  // run.dtype; what leaves it is float, and so are the losses.
+  const bool restores = c.reconstruction.kind != choice::Reconstruction::none;
+  const auto [h_x, x_hat] = tower.run([&](const auto& net, const auto& border) {
+    const auto features = net.network.encode(border.in(corrupted), mode);            // f_V(x)
+    const auto h = border.out(net.psat(features.back(), batch.plane, batch.slice));  // f_Proj(f_V(x))
+    const auto restored = restores ? border.out(net.network.decode(features, x.shape(), mode)[0]) : Var<T>();
+    return std::pair(h, restored);
+  });
+  const Var<T> h_s(batch.slice_features), h_t(batch.text_features);  // f_I(s), f_T(t): frozen, computed once
 
   // L_total = L_mPOT + L_res                                                                              (equation 4)
   Var<T> loss;
@@ -90,28 +109,27 @@ double training_step(const Med3DInsight& model,
   };
   if (c.alignment != choice::Alignment::none)
     add("alignment", c.alignment_weight, alignment_loss(h_x, h_s, h_t, model, c, record));  // (equation 2)
-  if (c.reconstruction.kind != choice::Reconstruction::none) {
-    const Var<T> x_hat = model.network.decode(features, x.shape(), mode)[0];
+  if (restores)
     add("reconstruction", c.reconstruction.weight,
         reconstruction_loss(x_hat, x, c.reconstruction.kind));  // (equation 3)
-  }
 
   // theta, psi <- Adam; M <- Proj(Adam(M)).
   const double value = double(loss.value().item());
   trainer.clear_gradients();
   metric_trainer.clear_gradients();
   backward(loss);
+  tower.precision().collect();
   const double norm = std::hypot(trainer.prepare(), metric_trainer.prepare());
   record["loss"] = value;
   record["grad_norm"] = norm;
   record["learning_rate"] = trainer.learning_rate();
-  if (!std::isfinite(value) || !std::isfinite(norm)) return NAN;  // skip the whole step
-  trainer.step();
-  metric_trainer.step();
-  const auto projection = project_metric(model.metric.value(), mpot_options(c.mpot).cost.metric,
-                                         {c.mpot.metric_floor, c.mpot.metric_trace});
-  record["metric_clamped"] = projection.clamped;
-  return value;
+  return guarded_step(value, norm, tower.precision(), record, [&] {
+    trainer.step();
+    metric_trainer.step();
+    const auto projection = project_metric(model.metric.value(), mpot_options(c.mpot).cost.metric,
+                                           {c.mpot.metric_floor, c.mpot.metric_trace});
+    record["metric_clamped"] = projection.clamped;
+  });
 }
 
 /// Features of the frozen towers, one row a triplet. They are computed once: neither tower is in memory afterwards.
@@ -225,13 +243,14 @@ int run(const std::string& path,
   const FrozenFeatures features = frozen_features(towers, triplets, path, config);
   const Med3DInsight model(config, features.width());
   to(model, device);
+  const VolumeTower<T> weights(model.network, model.psat);
+  const MixedNetwork<VolumeTower> tower(config.run.dtype, weights, config, features.width());
   make_folder(out);
-  std::printf("pretrain: %lld triplets, %lld steps of %lld, network %lld parameters, PSAT %lld, device %s\n",
+  std::printf("pretrain: %lld triplets, %lld steps of %lld, network %lld parameters, PSAT %lld, device %s, %s\n",
               (long long)n, (long long)steps, (long long)batch, (long long)count_parameters(model.network),
-              (long long)count_parameters(model.psat), config.run.device.c_str());
+              (long long)count_parameters(model.psat), config.run.device.c_str(), enum_name(config.run.dtype).c_str());
 
-  auto learned = parameters<T>(model.network);
-  for (const auto& p : parameters<T>(model.psat)) learned.push_back(p);
+  auto learned = parameters<T>(weights);
   learned.push_back(model.log_scale);
   Trainer<T> trainer(learned, config.pretrain.optimizer, steps);
   Trainer<T> metric_trainer({model.metric}, config.pretrain.optimizer, steps,
@@ -243,6 +262,7 @@ int run(const std::string& path,
   training.add_module("", model);
   training.add_trainer("network", trainer);
   training.add_trainer("metric", metric_trainer);
+  training.add_precision(tower.precision());
   training.add_note("triplets", text(text_hash(read_text_file(path))));
   training.start(resume);
 
@@ -252,7 +272,7 @@ int run(const std::string& path,
     const Batch b = batches.next(batch, device);
     training.add_wait(wait.lap());
     record["epoch"] = step / per_epoch;
-    return training_step(model, b, config, trainer, metric_trainer,
+    return training_step(model, tower, b, config, trainer, metric_trainer,
                          Random(config.run.seed, 2).split(std::uint64_t(step)), record);
   });
   draw_curves(training.log_path(), out);

@@ -21,6 +21,7 @@
 #include "m3i/train/markup.hpp"
 #include "m3i/train/method_config.hpp"
 #include "m3i/train/metrics_file.hpp"
+#include "m3i/train/mixed_network.hpp"
 #include "m3i/train/model_file.hpp"
 #include "m3i/train/optimizer_config.hpp"
 #include "m3i/train/patches.hpp"

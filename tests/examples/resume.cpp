@@ -94,3 +94,25 @@ TEST_CASE("pretrain: a disk that fills up ends it with a message, and the last w
   done("pretrain", training(out, {"--resume"}));
   check_same_end(out);
 }
+
+TEST_CASE("pretrain: in bf16 and f16, killed and resumed, it ends with the bits of an uninterrupted run",
+          "[examples]") {
+  const Scratch folder;
+  for (const std::string dtype : {"bf16", "f16"}) {
+    const Arguments few{"--dtype", dtype, "--set", "pretrain.max_steps=20"};
+    const std::string whole = folder / (dtype + "-whole"), killed = folder / (dtype + "-killed");
+    done("pretrain", training(whole, few));
+    {
+      Running run("pretrain", training(killed, few));
+      Running::until([&] { return lines_of(killed + "/log.jsonl") >= 13; });
+      run.send(SIGKILL);
+      run.wait();
+    }
+    Arguments again = few;
+    again.push_back("--resume");
+    done("pretrain", training(killed, again));
+    CHECK(losses_of(killed + "/log.jsonl") == losses_of(whole + "/log.jsonl"));
+    CHECK(slurp(killed + "/model.safetensors") == slurp(whole + "/model.safetensors"));
+  }
+  refuses("pretrain", training(folder / "wrong", {"--dtype", "fp16"}), {"run.dtype", "fp16", "bf16"});
+}

@@ -16,9 +16,9 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Probabilities of the classes for one preprocessed volume [S, S, S] -> [K].
-template <class T>
-std::vector<double> class_probabilities(const ClassificationModel<T>& model, const Tensor<T>& voxels, Device device) {
+/// Probabilities of the classes for one preprocessed volume [S, S, S] -> [K]; `model(x)` are logits [N, K].
+template <class Model, class T>
+std::vector<double> class_probabilities(const Model& model, const Tensor<T>& voxels, Device device) {
   NoGrad guard;
   const Shape& n = voxels.shape();
   const Var<T> x(voxels.reshape({1, n[0], n[1], n[2], 1}).to(device));

@@ -10,6 +10,7 @@
 #include "m3i/models/heads.hpp"
 #include "m3i/train/build.hpp"
 #include "m3i/train/loop.hpp"
+#include "m3i/train/mixed_network.hpp"
 #include "m3i/train/model_file.hpp"
 
 namespace m3i {
@@ -121,19 +122,24 @@ struct FinetunePlan {
   }
 };
 
-/// One step of gradient descent. Returns the loss; NaN, and nothing has changed, when it or a gradient is not finite.
+/// One step of gradient descent. Returns what guarded_step returns.
 template <class T>
-double descend(const Var<T>& loss, Trainer<T>& trainer, OrderedJson& record) {
+double descend(const Var<T>& loss, Trainer<T>& trainer, OrderedJson& record, MixedPrecision& mixed) {
   const double value = double(loss.value().item());
   trainer.clear_gradients();
   backward(loss);
+  mixed.collect();
   const double norm = trainer.prepare();
   record["loss"] = value;
   record["grad_norm"] = norm;
   record["learning_rate"] = trainer.learning_rate();
-  if (!std::isfinite(value) || !std::isfinite(norm)) return std::nan("");
-  trainer.step();
-  return value;
+  return guarded_step(value, norm, mixed, record, [&] { trainer.step(); });
+}
+/// The same for a network that computes in the type of its weights.
+template <class T>
+double descend(const Var<T>& loss, Trainer<T>& trainer, OrderedJson& record) {
+  MixedPrecision none;
+  return descend(loss, trainer, record, none);
 }
 
 /// Keeps the model with the best score of validation in a file, so that it is there whenever the run ends. Its step and

@@ -82,14 +82,16 @@ class Segmenter {
   using Say = std::function<void(const std::string& line)>;
   using Tick = std::function<void(Index done, Index windows)>;
 
-  Segmenter(const SegmentationModel<T>& model,
+  /// `model(x)[0]` are the logits [N, D, H, W, classes]; it must outlive this.
+  template <class Model>
+  Segmenter(const Model& model,
             Index image_size,
             Index classes,
             Device device,
             InferenceOptions options = {},
             Say say = {},
             Tick tick = {})
-      : model_(model),
+      : logits_([&model](const Var<T>& x) { return model(x)[0]; }),
         size_(image_size),
         classes_(classes),
         device_(device),
@@ -142,14 +144,14 @@ class Segmenter {
     const Index windows = plan_windows(size3(voxels.shape()), options).windows() * options.views();
     return [this, windows, views = options.views(), done = Index(0)](const Tensor<T>& batch) mutable {
       NoGrad guard;
-      const Tensor<T> out = softmax(model_(Var<T>(batch.to(device_)))[0]).value();
+      const Tensor<T> out = softmax(logits_(Var<T>(batch.to(device_)))).value();
       done += batch.shape()[0];
       if (tick_) tick_(done / views, windows / views);
       return out;
     };
   }
 
-  const SegmentationModel<T>& model_;
+  std::function<Var<T>(const Var<T>&)> logits_;
   Index size_, classes_;
   Device device_;
   InferenceOptions options_;

@@ -41,6 +41,24 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
+/// Takes a step with finite loss and gradients and returns the loss. Else NaN, and nothing has changed; but where the
+/// gradients alone are not finite and the loss in half was scaled, the scale is halved, the step skipped, and no harm
+/// done: it returns the loss.
+template <class Take>
+double guarded_step(double loss, double grad_norm, MixedPrecision& mixed, OrderedJson& record, const Take& take) {
+  if (mixed.scale.exponent > 0) record["loss_scale"] = mixed.scale.value();
+  if (!std::isfinite(loss)) return std::nan("");
+  if (!std::isfinite(grad_norm)) {
+    if (!mixed.scale.reduce()) return std::nan("");
+    record["skipped"] = true;
+    return loss;
+  }
+  take();
+  mixed.scale.accept();
+  mixed.refresh();
+  return loss;
+}
+
 template <class T>
 class TrainingRun {
  public:
@@ -75,6 +93,11 @@ class TrainingRun {
     });
     trainers_.emplace_back(name, &trainer);
   }
+  /// Copies of the weights in a small type: made again when weights are restored, with the scale of the loss. It must
+  /// outlive the run.
+  void add_precision(MixedPrecision& mixed) {
+    if (mixed.active()) precision_.push_back(&mixed);
+  }
   /// A note that must be equal when the run is resumed, such as a checksum of the data.
   void add_note(const std::string& key, const std::string& value) { state_.notes[key] = value; }
 
@@ -88,6 +111,7 @@ class TrainingRun {
                            " checkpoints); use --resume to continue it, or another folder");
       if (resume) std::filesystem::remove(log_path());  // killed before its first checkpoint: start again
     }
+    for (const MixedPrecision* mixed : precision_) mixed->refresh();
     log_.emplace(resume ? RunLog::resume(log_path(), first_) : RunLog::create(log_path()));
     AtomicFile file(folder_ + "/config.json");
     file.write(config_text(config_));
@@ -160,6 +184,10 @@ class TrainingRun {
   void save(Index step) {
     state_.step = step;
     for (const auto& [name, trainer] : trainers_) state_.counters["optimizer." + name] = trainer->steps();
+    for (std::size_t i = 0; i < precision_.size(); ++i) {
+      state_.counters[text("loss_scale.", i, ".exponent")] = precision_[i]->scale.exponent;
+      state_.counters[text("loss_scale.", i, ".good")] = precision_[i]->scale.good;
+    }
     std::vector<NamedArray> arrays;
     for (const auto& source : sources_)
       for (auto& array : source()) arrays.push_back(std::move(array));
@@ -175,6 +203,14 @@ class TrainingRun {
     for (const auto& [name, trainer] : trainers_) {
       const auto at = checkpoint.state.counters.find("optimizer." + name);
       trainer->set_steps(at == checkpoint.state.counters.end() ? checkpoint.state.step : at->second);
+    }
+    const auto restore_counter = [&](const std::string& name, Index& value) {
+      const auto at = checkpoint.state.counters.find(name);  // a run in another type has none
+      if (at != checkpoint.state.counters.end()) value = at->second;
+    };
+    for (std::size_t i = 0; i < precision_.size(); ++i) {
+      restore_counter(text("loss_scale.", i, ".exponent"), precision_[i]->scale.exponent);
+      restore_counter(text("loss_scale.", i, ".good"), precision_[i]->scale.good);
     }
     first_ = checkpoint.state.step;
   }
@@ -199,6 +235,7 @@ class TrainingRun {
   std::vector<StateSlot<T>> slots_;
   std::vector<std::function<std::vector<NamedArray>()>> sources_;
   std::vector<std::pair<std::string, Trainer<T>*>> trainers_;
+  std::vector<MixedPrecision*> precision_;
   std::optional<RunLog> log_;
   double waited_ = 0;
 };

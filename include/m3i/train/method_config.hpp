@@ -56,6 +56,9 @@ inline auto enum_names(LongCaptions) { return std::array{"error", "truncate", "m
 enum class Plane { coronal, sagittal, axial };
 inline auto enum_names(Plane) { return std::array{"coronal", "sagittal", "axial"}; }
 
+enum class Dtype { f32, bf16, f16 };
+inline auto enum_names(Dtype) { return std::array{"f32", "bf16", "f16"}; }
+
 enum class SplitBy { ratio, folds, given };
 inline auto enum_names(SplitBy) { return std::array{"ratio", "folds", "given"}; }
 
@@ -371,6 +374,7 @@ struct ClipConfig {
 struct RunConfig {
   std::uint64_t seed = 0;
   std::string device = "cpu";
+  choice::Dtype dtype = choice::Dtype::f32;
   Index threads = 0;
   Index log_every = 1, save_every = 100, keep = 3, max_bad_steps = 10;
 
@@ -378,6 +382,7 @@ struct RunConfig {
   static void fields(Self& self, Field&& field) {
     field("seed", self.seed, "seed of every random number; the same seed gives the same bits");
     field("device", self.device, "cpu, cuda:0, ... or emulated");
+    field("dtype", self.dtype, "type that the volume network computes in; weights and losses are f32 in any case");
     field("threads", self.threads, "threads of the CPU, 0 for all", between(0, 4096));
     field("log_every", self.log_every, "steps between two lines of the log", at_least(1));
     field("save_every", self.save_every, "steps between two checkpoints", at_least(1));

@@ -1,5 +1,5 @@
 #pragma once
-/// What the programs have in common: the options --config, --set, --seed and --device, and their output folder.
+/// What the programs have in common: the options --config, --set, --dtype and --show-config, and their output folder.
 
 #include <filesystem>
 #include <string>
@@ -18,18 +18,22 @@ inline namespace M3I_ABI {
 struct ProgramOptions {
   std::string config_path;
   std::vector<std::string> overrides;
+  std::string dtype;
   bool show_config = false;
 
   template <class App>
   void add_to(App& app) {
     app.add_option("-c,--config", config_path, "JSON configuration (see configs/); without it, the paper's values");
     app.add_option("--set", overrides, "override one key, e.g. --set pretrain.epochs=3 (repeatable)")->take_all();
+    app.add_option("--dtype", dtype, "f32, bf16 or f16: the same as --set run.dtype=");
     app.add_flag("--show-config", show_config, "print every key with its value and meaning, and leave");
   }
 
   /// The configuration; sets threads and seeds the initial values. Prints and leaves for --show-config.
   MethodConfig load() const {
-    const MethodConfig config = load_config<MethodConfig>(config_path, overrides);
+    auto settings = overrides;
+    if (!dtype.empty()) settings.push_back("run.dtype=" + dtype);
+    const MethodConfig config = load_config<MethodConfig>(config_path, settings);
     if (show_config) {
       std::printf("%s", describe_config(config).c_str());
       throw LeaveProgram{0};
