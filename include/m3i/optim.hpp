@@ -5,7 +5,6 @@
 #include "m3i/optim/adamw.hpp"
 #include "m3i/optim/clip.hpp"
 #include "m3i/optim/ema.hpp"
-#include "m3i/optim/instances.hpp"
 #include "m3i/optim/mixed.hpp"
 #include "m3i/optim/optimizer.hpp"
 #include "m3i/optim/schedule.hpp"
