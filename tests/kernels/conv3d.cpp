@@ -1,3 +1,4 @@
+#include "../devices.hpp"
 #include "catch.hpp"
 
 #include "m3i/kernels/conv3d.hpp"
@@ -112,7 +113,7 @@ TEST_CASE("conv3d: what a GPU without cuDNN runs agrees with the definition", "[
 }
 
 TEST_CASE("conv3d: a GPU agrees with the definition, by cuDNN and without", "[kernels]") {
-  if (cuda_device_count() == 0) return;
+  if (!has_gpu()) return;
   const Device gpu = Device::cuda();
   for (const Case& c : cases) {
     CAPTURE(c.name);

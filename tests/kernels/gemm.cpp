@@ -1,3 +1,4 @@
+#include "../devices.hpp"
 #include "catch.hpp"
 
 #include "m3i/kernels/gemm.hpp"
@@ -93,7 +94,7 @@ TEST_CASE("gemm: the emulated device runs the host body", "[kernels]") {
 }
 
 TEST_CASE("gemm: a GPU follows the definition", "[kernels]") {
-  if (cuda_device_count() == 0) return;
+  if (!has_gpu()) return;
   const Device gpu = Device::cuda();
   for (Case s : cases)
     for (const int flags : {0, 1, 2, 3}) {
@@ -109,6 +110,72 @@ TEST_CASE("gemm: a GPU follows the definition", "[kernels]") {
   CHECK(worst<double>({2, 3, 4, 0, false, false, 0}, 1, 0.5, true, gpu) < 1e-15);
   CHECK(worst<double>({2, 3, 4, 0, false, false, 0}, 1, 0, false, gpu) == 0);
 }
+
+#if M3I_CUDA
+namespace {
+/// What cuBLASLt would compute from its descriptors, by the definition of column-major matrices: op(A) op(B) + C + bias
+/// of the first and of the last product, on operands in host memory.
+Tensor<double> by_descriptors(detail::CublasLtCase<double>& product, const Case& s, const Operands<double>& o) {
+  struct Matrix {
+    std::uint64_t rows = 0, cols = 0;
+    std::int64_t ld = 0, stride = 0;
+    std::int32_t batch = 0;
+  };
+  const auto read = [](cublasLtMatrixLayoutOpaque_t& layout) {
+    Matrix m;
+    const auto get = [&](cublasLtMatrixLayoutAttribute_t name, auto& value) {
+      REQUIRE(cublasLtMatrixLayoutGetAttribute(&layout, name, &value, sizeof(value), nullptr) == CUBLAS_STATUS_SUCCESS);
+    };
+    get(CUBLASLT_MATRIX_LAYOUT_ROWS, m.rows), get(CUBLASLT_MATRIX_LAYOUT_COLS, m.cols);
+    get(CUBLASLT_MATRIX_LAYOUT_LD, m.ld), get(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, m.stride);
+    get(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, m.batch);
+    return m;
+  };
+  const auto flag = [&](cublasLtMatmulDescAttributes_t name) {
+    std::int32_t value = -1;
+    REQUIRE(cublasLtMatmulDescGetAttribute(&product.product, name, &value, sizeof(value), nullptr) ==
+            CUBLAS_STATUS_SUCCESS);
+    return value == CUBLAS_OP_T;
+  };
+  const Matrix a = read(product.a), b = read(product.b), c = read(product.c);
+  const bool trans_a = flag(CUBLASLT_MATMUL_DESC_TRANSA), trans_b = flag(CUBLASLT_MATMUL_DESC_TRANSB);
+  const double* bias = nullptr;
+  REQUIRE(cublasLtMatmulDescGetAttribute(&product.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias),
+                                         nullptr) == CUBLAS_STATUS_SUCCESS);
+  REQUIRE(bias == o.bias.data());
+  REQUIRE((trans_a ? a.rows : a.cols) == (trans_b ? b.cols : b.rows));
+  REQUIRE((trans_a ? a.cols : a.rows) == c.rows);
+  REQUIRE((trans_b ? b.rows : b.cols) == c.cols);
+  REQUIRE((a.batch == s.batch && b.batch == s.batch && c.batch == s.batch));
+  const Tensor<double> y = o.c.clone();
+  for (Index i = 0; i < s.batch; ++i)
+    for (Index row = 0; row < Index(c.rows); ++row)
+      for (Index col = 0; col < Index(c.cols); ++col) {
+        double sum = bias[row];  // one value a row of cuBLASLt's result
+        for (Index k = 0; k < s.k; ++k)
+          sum += o.b.data()[i * a.stride + (trans_a ? k + row * a.ld : row + k * a.ld)] *
+                 o.a.data()[i * b.stride + (trans_b ? col + k * b.ld : k + col * b.ld)];
+        y.data()[i * c.stride + row + col * c.ld] += sum;
+      }
+  return y;
+}
+}  // namespace
+
+TEST_CASE("gemm: cuBLASLt's descriptors, read back, define the same product", "[kernels]") {  // needs no GPU
+  for (Case s : cases)
+    for (const int flags : {0, 1, 2, 3}) {
+      s.trans_a = flags & 1;
+      s.trans_b = flags & 2;
+      CAPTURE(s.batch, s.m, s.n, s.k, s.trans_a, s.trans_b, s.gap);
+      const Operands<double> o(s);
+      detail::CublasLtCase<double> product(s.batch,
+                                           {s.trans_a, s.trans_b, s.m, s.n, s.k, 1, o.a.data(), o.lda, o.b.data(),
+                                            o.ldb, 1, o.c.data(), o.ldc, o.bias.data()},
+                                           o.a[0].size(), o.b[0].size(), o.c[0].size());
+      CHECK(relative_difference(by_descriptors(product, s, o), by_definition(s, o, 1, 1, true)) < 1e-13);
+    }
+}
+#endif
 
 TEST_CASE("gemm: an empty sum leaves beta C + bias, and beta = 0 does not read C", "[kernels]") {
   const double nan = std::numeric_limits<double>::quiet_NaN();

@@ -1,16 +1,12 @@
 #pragma once
 /// Matrix products: C = alpha op(A) op(B) + beta C + bias, all row-major, op an optional transpose.
 ///
-/// On the host register blocks of panels (gemm_host.hpp), on the GPU cuBLAS (gemm_cublas.hpp); half and bf16 are
+/// On the host register blocks of panels (gemm_host.hpp), on the GPU cuBLASLt (gemm_cublas.hpp); half and bf16 are
 /// multiplied in float. With M3I_COMPILED=1 the host body is only declared here and linked from m3i::compiled.
 
 #include "m3i/core/tensor.hpp"
 #include "m3i/kernels/for_each.hpp"
 #include "m3i/kernels/gather.hpp"
-
-#ifndef M3I_COMPILED
-#define M3I_COMPILED 0
-#endif
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -18,17 +14,18 @@ inline namespace M3I_ABI {
 namespace detail {
 
 /// One product: C [m, n] = alpha op(A) [m, k] op(B) [k, n] + beta C + bias [n]. `ld` is the distance between the rows
-/// of a matrix as it lies in memory. beta = 0 does not read C; bias may be null.
+/// of a matrix as it lies in memory. beta = 0 does not read C; bias may be null. Every body takes one, with the size of
+/// the batch and the strides from product to product.
 template <class T>
 struct GemmProblem {
   bool trans_a, trans_b;
   Index m, n, k;
-  T alpha;
+  accumulate_t<T> alpha;
   const T* a;
   Index lda;
   const T* b;
   Index ldb;
-  T beta;
+  accumulate_t<T> beta;
   T* c;
   Index ldc;
   const T* bias;
@@ -67,8 +64,7 @@ struct MatrixFromFloat {
 
 /// half and bf16 on the host: multiplied in float, one product of the batch at a time.
 template <class T>
-void gemm_small_float(
-    Index batch, const GemmProblem<T>& p, float alpha, float beta, Index stride_a, Index stride_b, Index stride_c) {
+void gemm_small_float(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c) {
   const Device cpu = Device::cpu();
   const Index rows_a = p.trans_a ? p.k : p.m, cols_a = p.trans_a ? p.m : p.k;
   const Index rows_b = p.trans_b ? p.n : p.k, cols_b = p.trans_b ? p.k : p.n;
@@ -78,10 +74,10 @@ void gemm_small_float(
     T* out = p.c + i * stride_c;
     for_each(cpu, a.size(), MatrixToFloat<T>{p.a + i * stride_a, a.data(), cols_a, p.lda});
     for_each(cpu, b.size(), MatrixToFloat<T>{p.b + i * stride_b, b.data(), cols_b, p.ldb});
-    if (beta != 0) for_each(cpu, c.size(), MatrixToFloat<T>{out, c.data(), p.n, p.ldc});
+    if (p.beta != 0) for_each(cpu, c.size(), MatrixToFloat<T>{out, c.data(), p.n, p.ldc});
     gemm_host<float>(1,
-                     {p.trans_a, p.trans_b, p.m, p.n, p.k, alpha, a.data(), cols_a, b.data(), cols_b, beta, c.data(),
-                      p.n, p.bias ? bias.data() : nullptr},
+                     {p.trans_a, p.trans_b, p.m, p.n, p.k, p.alpha, a.data(), cols_a, b.data(), cols_b, p.beta,
+                      c.data(), p.n, p.bias ? bias.data() : nullptr},
                      0, 0, 0);
     for_each(cpu, c.size(), MatrixFromFloat<T>{c.data(), out, p.n, p.ldc});
   }
@@ -99,30 +95,33 @@ inline std::atomic<bool>& tf32_flag() {
 inline bool tf32_allowed() { return detail::tf32_flag().load(std::memory_order_relaxed); }
 inline void allow_tf32(bool on) { detail::tf32_flag().store(on, std::memory_order_relaxed); }
 
-#if M3I_CUDA
 namespace detail {
+#if M3I_CUDA
 template <class T>
-void gemm_cublas(Device device,
-                 Index batch,
-                 bool trans_a,
-                 bool trans_b,
-                 Index m,
-                 Index n,
-                 Index k,
-                 accumulate_t<T> alpha,
-                 const T* a,
-                 Index lda,
-                 const T* b,
-                 Index ldb,
-                 accumulate_t<T> beta,
-                 T* c,
-                 Index ldc,
-                 Index stride_a,
-                 Index stride_b,
-                 Index stride_c,
-                 const T* bias);
-}  // namespace detail
+void gemm_cublas(Device device, Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c);
 #endif
+
+/// Checks a batch of products and hands it to the device's body.
+template <class T>
+void gemm_run(Device device, Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c) {
+  require(batch >= 0 && p.m >= 0 && p.n >= 0 && p.k >= 0, "gemm: negative extent in batch ", batch, ", [", p.m, ", ",
+          p.k, "] times [", p.k, ", ", p.n, "]");
+  require(p.lda >= (p.trans_a ? p.m : p.k) && p.ldb >= (p.trans_b ? p.k : p.n) && p.ldc >= p.n,
+          "gemm: leading dimensions ", p.lda, ", ", p.ldb, ", ", p.ldc, " are too small for [", p.m, ", ", p.k,
+          "] times [", p.k, ", ", p.n, "]");
+  if (batch == 0 || p.m == 0 || p.n == 0) return;
+  if (device.on_host()) {
+    if constexpr (is_small_float<T>) gemm_small_float(batch, p, stride_a, stride_b, stride_c);
+    else gemm_host(batch, p, stride_a, stride_b, stride_c);
+  } else {
+#if M3I_CUDA
+    gemm_cublas(device, batch, p, stride_a, stride_b, stride_c);
+#else
+    fail<DeviceError>("gemm: ", device, " needs a build with M3I_CUDA=ON");
+#endif
+  }
+}
+}  // namespace detail
 
 /// `batch` products of equal shape: C_i = alpha op(A_i) op(B_i) + beta C_i + bias, X_i at X + i * stride_x.
 ///
@@ -153,27 +152,8 @@ void gemm_batched(Device device,
                   Index stride_b,
                   Index stride_c,
                   const T* bias = nullptr) {
-  require(batch >= 0 && m >= 0 && n >= 0 && k >= 0, "gemm: negative extent in batch ", batch, ", [", m, ", ", k,
-          "] times [", k, ", ", n, "]");
-  require(lda >= (trans_a ? m : k) && ldb >= (trans_b ? k : n) && ldc >= n, "gemm: leading dimensions ", lda, ", ", ldb,
-          ", ", ldc, " are too small for [", m, ", ", k, "] times [", k, ", ", n, "]");
-  if (batch == 0 || m == 0 || n == 0) return;
-  if (device.on_host()) {
-    if constexpr (is_small_float<T>) {
-      detail::gemm_small_float<T>(batch, {trans_a, trans_b, m, n, k, T(), a, lda, b, ldb, T(), c, ldc, bias}, alpha,
-                                  beta, stride_a, stride_b, stride_c);
-    } else {
-      detail::gemm_host<T>(batch, {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, bias}, stride_a,
-                           stride_b, stride_c);
-    }
-  } else {
-#if M3I_CUDA
-    detail::gemm_cublas(device, batch, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, stride_a,
-                        stride_b, stride_c, bias);
-#else
-    fail<DeviceError>("gemm: ", device, " needs a build with M3I_CUDA=ON");
-#endif
-  }
+  detail::gemm_run<T>(device, batch, {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, bias}, stride_a,
+                      stride_b, stride_c);
 }
 
 /// C = alpha op(A) op(B) + beta C + bias: one product of gemm_batched.
@@ -193,7 +173,7 @@ void gemm(Device device,
           T* c,
           Index ldc,
           const T* bias = nullptr) {
-  gemm_batched<T>(device, 1, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, 0, 0, 0, bias);
+  detail::gemm_run<T>(device, 1, {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, bias}, 0, 0, 0);
 }
 
 }  // namespace M3I_ABI
