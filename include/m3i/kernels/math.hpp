@@ -23,6 +23,7 @@ template <>
 struct Layout<float> {
   using Int = std::int32_t;
   static constexpr int mantissa = 23, bias = 127, exp_terms = 7, log_terms = 5;
+  static constexpr float exp_factorial = 5040;    // of exp_terms
   static constexpr float to_integer = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
   static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
   static constexpr float lowest = -87.33654f, highest = 88.72283f, tiny = 0x1p-126f, upscale = 0x1p25f;
@@ -32,6 +33,7 @@ template <>
 struct Layout<double> {
   using Int = std::int64_t;
   static constexpr int mantissa = 52, bias = 1023, exp_terms = 13, log_terms = 11;
+  static constexpr double exp_factorial = 6227020800;
   static constexpr double to_integer = 0x1.8p52;
   static constexpr double ln2_high = 0x1.62e42fefa38p-1, ln2_low = 0x1.ef35793c7673p-45;
   static constexpr double lowest = -708.39641853226408, highest = 709.78271289338397, tiny = 0x1p-1022,
@@ -52,11 +54,13 @@ M3I_HD inline Reduced<T> reduce(T x) {
   const Int n = std::bit_cast<Int>(shifted) - std::bit_cast<Int>(T(L::to_integer));
   const T n_real = shifted - L::to_integer;
   const T r = (x - n_real * L::ln2_high) - n_real * L::ln2_low;
-  T p = 0;
+  // e^r - 1 = r + r^2 (1/2! + r (1/3! + ...)); unrolled, the factorials are constants and nothing is divided.
+  T factorial = L::exp_factorial, p = 1 / factorial;
   M3I_UNROLL(16)
-  for (int k = L::exp_terms; k >= 1; --k) p = (p + 1) * (r / T(k));  // e^r - 1 = r (1 + r/2 (1 + r/3 (...)))
+  for (int k = L::exp_terms; k > 2; --k) factorial /= T(k), p = p * r + 1 / factorial;
   const Int half = n >> 1;
-  return {p, std::bit_cast<T>((half + L::bias) << L::mantissa), std::bit_cast<T>((n - half + L::bias) << L::mantissa)};
+  return {r + r * r * p, std::bit_cast<T>((half + L::bias) << L::mantissa),
+          std::bit_cast<T>((n - half + L::bias) << L::mantissa)};
 }
 template <class T>
 M3I_HD inline T clamp_exponent(T x) {
@@ -196,7 +200,9 @@ M3I_HD inline ErfGauss<T> erf_gauss(T x) {
        T(3.43936767414372164e03)) *
           b +
       T(1.23033935480374942e03);
-  const T y = a < T(0.46875) ? a * near_p / near_q : 1 - gauss * far_p / far_q;
+  const bool near = a < T(0.46875);
+  const T part = (near ? a * near_p : gauss * far_p) / (near ? near_q : far_q);  // one division, not two
+  const T y = near ? part : 1 - part;
   return {x < 0 ? -y : y, gauss};
 }
 template <class T>
