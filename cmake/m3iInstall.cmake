@@ -10,7 +10,11 @@ foreach(part m3i_nifti m3i_curl m3i_compiled)
     list(APPEND targets ${part})
   endif()
 endforeach()
-install(TARGETS ${targets} EXPORT m3iTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS ${targets} EXPORT m3iTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+foreach(level IN LISTS M3I_LEVELS)  # for the loader alone: nothing links them
+  install(TARGETS m3i_compiled_${level} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/glibc-hwcaps/${level} NAMELINK_SKIP)
+endforeach()
 install(EXPORT m3iTargets NAMESPACE m3i:: DESTINATION ${package_dir})
 
 configure_package_config_file(cmake/m3iConfig.cmake.in m3iConfig.cmake INSTALL_DESTINATION ${package_dir})

@@ -7,6 +7,7 @@
 #   scripts/test.sh --tsan          fast tests under the thread sanitizer
 #   scripts/test.sh --clang         every header by clang++, warnings as errors
 #   scripts/test.sh --cuda-compile  every header and one test program by nvcc; needs no GPU
+#   scripts/test.sh --portable      m3i::compiled for each level of x86-64, and the loader's choice among them
 #   scripts/test.sh --fuzz [RUNS]   libFuzzer on the parsers (clang++; default 1000000 runs each)
 #   scripts/test.sh --ci            all but the fuzzing that this machine can do, and the format check
 #
@@ -26,6 +27,10 @@ configure() {
 
 release() {
   configure release -DM3I_WERROR=ON && cmake --build --preset release && ctest --preset release "$@"
+}
+portable() {
+  configure portable -DM3I_WERROR=ON && cmake --build --preset portable --target m3i_compiled &&
+    ctest --preset portable -R '^consumers\.(install|installed|portable|each_level)$'
 }
 sanitized() {  # sanitized asan|tsan
   configure "$1" -DM3I_EXAMPLES=OFF -DM3I_INSTALL=OFF && cmake --build --preset "$1" --target unit_tests &&
@@ -92,10 +97,11 @@ case ${1:-} in
   --label) scripts/setup.sh && release --label-regex "${2:?--label needs fast, golden or slow}" ;;
   --asan) scripts/setup.sh && sanitized asan ;;
   --tsan) scripts/setup.sh && sanitized tsan ;;
+  --portable) scripts/setup.sh && portable ;;
   --clang) scripts/setup.sh && clang_headers ;;
   --cuda-compile) scripts/setup.sh && cuda_compile ;;
   --fuzz) scripts/setup.sh && cmake --preset fuzz && cmake --build --preset fuzz && tests/fuzz/run.sh "${2:-1000000}" ;;
   --ci) scripts/setup.sh && ci ;;
   "") scripts/setup.sh && release ;;
-  *) sed -n '2,14p' "$0"; exit 2 ;;
+  *) sed -n '2,15p' "$0"; exit 2 ;;
 esac

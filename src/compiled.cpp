@@ -6,10 +6,13 @@
 #endif
 #include "m3i/kernels/conv3d.hpp"
 #include "m3i/kernels/gemm.hpp"
+#include "m3i/kernels/instruction_set.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
 namespace detail {
+
+template const char* instruction_set_of<float>();
 
 template void gemm_host<float>(Index, const GemmProblem<float>&, Index, Index, Index);
 template void gemm_host<double>(Index, const GemmProblem<double>&, Index, Index, Index);

@@ -12,6 +12,7 @@
 #include "m3i/kernels/for_rows.hpp"
 #include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/gemm.hpp"
+#include "m3i/kernels/instruction_set.hpp"
 #include "m3i/kernels/math.hpp"
 #include "m3i/kernels/reduce.hpp"
 #include "m3i/kernels/register_block.hpp"

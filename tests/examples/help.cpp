@@ -26,6 +26,10 @@ TEST_CASE("programs: --help leaves with 0 and names every argument and an exampl
   }
 }
 
+TEST_CASE("programs: --version names the version and the instruction set", "[examples]") {
+  CHECK_THAT(done("predict", {"--version"}).out, Catch::Contains("m3i ") && Catch::Contains("compiled for "));
+}
+
 TEST_CASE("programs: a missing or unknown argument is refused with a hint to --help", "[examples]") {
   for (const char* name :
        {"make_phantoms", "make_triplets", "fit_clip", "pretrain", "finetune_segmentation", "finetune_classification",

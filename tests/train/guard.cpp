@@ -19,6 +19,8 @@ struct FakeParseError : std::runtime_error {
 struct FakeApp {
   int code;
   bool helped = false;
+  std::string version{};
+  void set_version_flag(const std::string&, const std::string& text, const std::string&) { version = text; }
   void parse(int, char**) {
     if (code >= 0) throw FakeParseError("--epochs: Value many could not be converted", code);
   }
@@ -84,6 +86,7 @@ TEST_CASE("guard: a wrong command line hints at --help, and help itself leaves w
   CHECK(helped.code == 0);
   CHECK(helped.text.empty());
   CHECK(help.helped);
+  CHECK_THAT(help.version, Catch::Contains("m3i ") && Catch::Contains(instruction_set()));
   CHECK(run([&] { parse_command_line<FakeParseError>(fine, 0, nullptr); }).code == 0);
 }
 

@@ -5,6 +5,11 @@
 #define M3I_CUDA 0
 #endif
 
+// 1 for programs that link m3i::compiled: what that holds is then only declared.
+#ifndef M3I_COMPILED
+#define M3I_COMPILED 0
+#endif
+
 #if defined(__FAST_MATH__)
 #error "m3i: -ffast-math changes results and breaks NaN checks; remove it: m3i::m3i exports the safe speed flags"
 #endif
@@ -64,6 +69,22 @@
 #define M3I_VECTOR_BYTES 32
 #else
 #define M3I_VECTOR_BYTES 16
+#endif
+
+// What this file is compiled for, in the names of the x86-64 levels: a library of each can lie beside the others.
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && \
+    defined(__AVX512VL__)
+#define M3I_INSTRUCTION_SET "x86-64-v4"
+#elif defined(__AVX2__) && defined(__FMA__)
+#define M3I_INSTRUCTION_SET "x86-64-v3"
+#elif defined(__SSE4_2__)
+#define M3I_INSTRUCTION_SET "x86-64-v2"
+#elif defined(__x86_64__)
+#define M3I_INSTRUCTION_SET "x86-64"
+#elif defined(__aarch64__)
+#define M3I_INSTRUCTION_SET "aarch64"
+#else
+#define M3I_INSTRUCTION_SET "generic"
 #endif
 
 // Before a template for host and device that has a branch for the host alone: nvcc then does not object to its calls.

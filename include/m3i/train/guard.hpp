@@ -23,6 +23,8 @@
 #include <type_traits>
 
 #include "m3i/core/error.hpp"
+#include "m3i/kernels/instruction_set.hpp"
+#include "m3i/version.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -44,10 +46,17 @@ inline std::string program_name(int argc, char** argv) {
   return std::string(path.substr(path.rfind('/') + 1));  // npos + 1 is 0
 }
 
+/// What --version prints: "m3i 0.1.0, compiled for x86-64-v4".
+inline std::string version_text() {
+  return text("m3i ", M3I_VERSION_MAJOR, ".", M3I_VERSION_MINOR, ".", M3I_VERSION_PATCH, ", compiled for ",
+              instruction_set());
+}
+
 /// Parses with a CLI11 app (ParseError is CLI::ParseError). Help and version are printed by the app and leave with 0;
 /// anything wrong is a UsageError.
 template <class ParseError, class App>
 void parse_command_line(App& app, int argc, char** argv) {
+  app.set_version_flag("--version", version_text(), "Print the version and the instruction set");
   try {
     app.parse(argc, argv);
   } catch (const ParseError& error) {
