@@ -9,6 +9,7 @@
 #include "m3i/kernels/conv3d_unfold.hpp"
 #include "m3i/kernels/for_columns.hpp"
 #include "m3i/kernels/for_each.hpp"
+#include "m3i/kernels/for_each_many.hpp"
 #include "m3i/kernels/for_rows.hpp"
 #include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/gemm.hpp"

@@ -49,6 +49,55 @@ TEST_CASE("optimisers give the same on every device", "[optim]") {
   }
 }
 
+TEST_CASE("all parameters in one launch: the bits of one parameter at a time, on every device", "[optim]") {
+  const std::vector<Shape> shapes = {{1}, {300}, {16384}, {0}, {16385}, {7, 5001}};
+  const auto make = [&](Device device) {
+    std::vector<Var<float>> parameters;
+    for (std::size_t i = 0; i < shapes.size(); ++i)
+      parameters.emplace_back(testing::wave<float>(shapes[i], int(i), device), true);
+    return parameters;
+  };
+  const auto train = [&](const std::vector<Var<float>>& group, auto& optimizer) {
+    for (int step = 0; step < 3; ++step) {
+      for (const auto& p : group) p.clear_grad(), p.grad().copy_from(p.value());
+      group[0].clear_grad();  // one without a gradient stays as it is
+      optimizer.step();
+    }
+  };
+  std::vector<Device> devices = other_devices();
+  devices.push_back(Device::cpu());
+  for (const Device device : devices) {
+    const auto together = make(device), apart = make(Device::cpu());
+    Adam<float> adam(together, {.weight_decay = 0.1, .decoupled = true, .amsgrad = true});
+    train(together, adam);
+    for (const auto& p : apart) {
+      Adam<float> one({p}, adam.options);
+      if (p.shape() != shapes[0]) train({Var<float>(Tensor<float>::zeros({1}), true), p}, one);
+    }
+    for (std::size_t i = 0; i < shapes.size(); ++i)
+      if (device.on_host()) CHECK(together[i].value().to_vector() == apart[i].value().to_vector());
+      else CHECK(testing::relative_difference(together[i].value(), apart[i].value()) < 1e-6);
+  }
+}
+
+TEST_CASE("the norm of all gradients has the bits of their norms one by one", "[optim]") {
+  std::vector<Tensor<float>> tensors;
+  double expected = 0;
+  for (const Shape& shape : {Shape{3}, Shape{0}, Shape{4096}, Shape{4097}, Shape{9, 10001}}) {
+    tensors.push_back(testing::wave<float>(shape, int(tensors.size())));
+    expected += sum_of_squares(tensors.back());
+  }
+  CHECK(sum_of_squares(tensors) == expected);
+  CHECK(sum_of_squares(std::vector<Tensor<float>>{}) == 0);
+}
+
+TEST_CASE("parameters on two devices need two optimisers", "[optim][errors]") {
+  const Var<float> a(Tensor<float>::zeros({2}), true), b(Tensor<float>::zeros({2}, Device::emulated()), true);
+  a.grad(), b.grad();
+  Adam<float> adam({a, b}, {});
+  CHECK_THROWS_WITH(adam.step(), Catch::Contains("cpu") && Catch::Contains("emulated"));
+}
+
 TEST_CASE("clipping scales the global norm and reports the norm before", "[optim]") {
   const Var<double> a(Tensor<double>::zeros({2}), true), b(Tensor<double>::zeros({1}), true);
   a.grad().copy_from(Tensor<double>::from({3.0, 0.0}, {2}));

@@ -19,19 +19,17 @@ namespace detail {
 template <class T, bool amsgrad>  // not a branch in the loop: g++ -O2 would not vectorise it, at a tenth of the speed
 struct AdamStep {
   using A = accumulate_t<T>;
-  A* w;
-  const T* grad;
-  A *first, *second, *largest;
   A lr, beta1, beta2, eps, l2, shrink;  // l2: decay through the gradient; shrink: factor on the weights
   A correction1, correction2;           // 1 - beta^t
-  M3I_HD void operator()(Index i) const {
-    const A g = A(grad[i]) + l2 * w[i];
+  M3I_HD void operator()(const ParameterRow<T>& p, Index i) const {
+    A *w = p.weights, *first = p.moments[0], *second = p.moments[1];
+    const A g = A(p.grad[i]) + l2 * w[i];
     const A m = beta1 * first[i] + (1 - beta1) * g;
     const A v = beta2 * second[i] + (1 - beta2) * g * g;
     first[i] = m;
     second[i] = v;
     A scale = v;
-    if constexpr (amsgrad) largest[i] = scale = math::max(largest[i], v);
+    if constexpr (amsgrad) p.moments[2][i] = scale = math::max(p.moments[2][i], v);
     w[i] = shrink * w[i] - lr / correction1 * m / (math::sqrt(scale) / math::sqrt(correction2) + eps);
   }
 };
@@ -60,22 +58,8 @@ class Adam : public OptimizerState<T> {
     const A correction1 = A(1 - std::pow(options.beta1, t)), correction2 = A(1 - std::pow(options.beta2, t));
     const A l2 = A(options.decoupled ? 0 : options.weight_decay);
     const A shrink = A(options.decoupled ? 1 - options.lr * options.weight_decay : 1);
-    this->step_each([&](const ParameterState<T>& s) {
-      A* largest = amsgrad ? s.moments[2].data() : nullptr;
-      return detail::AdamStep<T, amsgrad>{s.weights(),
-                                          s.parameter.grad().data(),
-                                          s.moments[0].data(),
-                                          s.moments[1].data(),
-                                          largest,
-                                          A(options.lr),
-                                          A(options.beta1),
-                                          A(options.beta2),
-                                          A(options.eps),
-                                          l2,
-                                          shrink,
-                                          correction1,
-                                          correction2};
-    });
+    this->step_each(detail::AdamStep<T, amsgrad>{A(options.lr), A(options.beta1), A(options.beta2), A(options.eps), l2,
+                                                 shrink, correction1, correction2});
   }
 };
 

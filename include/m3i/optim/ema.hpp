@@ -8,12 +8,19 @@ inline namespace M3I_ABI {
 
 namespace detail {
 template <class T>
+struct EmaRow {
+  Index n;
+  accumulate_t<T>* average;
+  const T* w;
+  bool operator==(const EmaRow&) const = default;
+};
+template <class T>
 struct EmaStep {
   using A = accumulate_t<T>;
-  A* average;
-  const T* w;
   A decay;
-  M3I_HD void operator()(Index i) const { average[i] = decay * average[i] + (1 - decay) * A(w[i]); }
+  M3I_HD void operator()(const EmaRow<T>& p, Index i) const {
+    p.average[i] = decay * p.average[i] + (1 - decay) * A(p.w[i]);
+  }
 };
 }  // namespace detail
 
@@ -26,9 +33,12 @@ class Ema {
     for (const auto& p : parameters) averages_.push_back(cast<accumulate_t<T>>(p.value()).clone());
   }
   void update() {
+    if (averages_.empty()) return;
+    std::vector<detail::EmaRow<T>> rows;
     for (std::size_t i = 0; i < averages_.size(); ++i)
-      for_each(parameters_[i].device(), parameters_[i].size(),
-               detail::EmaStep<T>{averages_[i].data(), parameters_[i].data(), accumulate_t<T>(decay_)});
+      rows.push_back({parameters_[i].size(), averages_[i].data(), parameters_[i].data()});
+    table_.assign(parameters_[0].device(), rows);
+    table_.for_each(detail::EmaStep<T>{accumulate_t<T>(decay_)});
   }
   /// Exchanges averages and weights; call again to undo.
   void swap() {
@@ -42,6 +52,7 @@ class Ema {
  private:
   std::vector<Var<T>> parameters_;
   std::vector<Tensor<accumulate_t<T>>> averages_;
+  ManyTable<detail::EmaRow<T>> table_;
   double decay_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "m3i/autodiff/variable.hpp"
 #include "m3i/kernels/for_each.hpp"
+#include "m3i/kernels/for_each_many.hpp"
 #include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/math.hpp"
 #include "m3i/kernels/reduce.hpp"
@@ -53,11 +54,37 @@ std::vector<ParameterState<T>> parameter_states(const std::vector<Var<T>>& param
   return states;
 }
 
-/// Writes rounded master weights back; nothing to do where the parameter is its own master.
+/// What an update of one element gets: update(p, i) changes p.weights[i] and p.moments[k][i] by p.grad[i].
 template <class T>
-void store_master(const ParameterState<T>& state) {
-  if constexpr (is_small_float<T>) state.parameter.value().copy_from(cast<T>(state.master));
-}
+struct ParameterRow {
+  using A = accumulate_t<T>;
+  Index n;
+  A* weights;
+  A* moments[3];
+  T* parameter;  ///< where the weights are stored, rounded, when they are a master copy
+  const T* grad;
+  bool operator==(const ParameterRow&) const = default;
+
+  explicit ParameterRow(const ParameterState<T>& s)
+      : n(s.parameter.size()),
+        weights(s.weights()),
+        moments{},
+        parameter(s.parameter.data()),
+        grad(s.parameter.grad().data()) {
+    for (std::size_t k = 0; k < s.moments.size(); ++k) moments[k] = s.moments[k].data();
+  }
+};
+
+namespace detail {
+template <class T, class Update>
+struct UpdateElement {
+  Update update;
+  M3I_HD void operator()(const ParameterRow<T>& p, Index i) const {
+    update(p, i);
+    if constexpr (is_small_float<T>) p.parameter[i] = T(p.weights[i]);
+  }
+};
+}  // namespace detail
 
 /// What every optimiser carries from step to step: its parameters with their moments, and the number of steps.
 /// Build it when the parameters have their first values and are on their device.
@@ -75,19 +102,26 @@ class OptimizerState {
   /// Tensors kept for each parameter, as decided at the start.
   int moments() const { return moments_; }
 
-  /// for_each over update(state) for every parameter that has a gradient.
+  /// update(row, i) for every element of every parameter that has a gradient, in one launch.
   template <class Update>
   void step_each(const Update& update) {
+    std::vector<ParameterRow<T>> rows;
+    Device device;
     for (const auto& s : states_) {
       if (!s.parameter.has_grad()) continue;
-      for_each(s.parameter.device(), s.parameter.size(), update(s));
-      store_master(s);
+      require<ConfigError>(rows.empty() || s.parameter.device() == device, "optimiser: parameters on ", device,
+                           " and on ", s.parameter.device(), "; give each device an optimiser of its own");
+      device = s.parameter.device();
+      rows.emplace_back(s);
     }
+    table_.assign(device, rows);
+    table_.for_each(detail::UpdateElement<T, Update>{update});
     ++steps_;
   }
 
  private:
   std::vector<ParameterState<T>> states_;
+  ManyTable<ParameterRow<T>> table_;
   int moments_;
   Index steps_ = 0;
 };

@@ -17,12 +17,10 @@ enum class Momentum { none, heavy_ball, nesterov };
 template <class T, Momentum kind>  // not a branch in the loop, which would keep it from being vectorised
 struct SgdStep {
   using A = accumulate_t<T>;
-  A* w;
-  const T* grad;
-  A* velocity;
   A lr, momentum, decay;
-  M3I_HD void operator()(Index i) const {
-    A g = A(grad[i]) + decay * w[i];
+  M3I_HD void operator()(const ParameterRow<T>& p, Index i) const {
+    A *w = p.weights, *velocity = p.moments[0];
+    A g = A(p.grad[i]) + decay * w[i];
     if constexpr (kind != Momentum::none) {
       const A v = momentum * velocity[i] + g;
       velocity[i] = v;
@@ -52,11 +50,7 @@ class Sgd : public OptimizerState<T> {
   template <detail::Momentum kind>
   void update() {
     using A = accumulate_t<T>;
-    this->step_each([&](const ParameterState<T>& s) {
-      return detail::SgdStep<T, kind>{
-          s.weights(),   s.parameter.grad().data(), kind == detail::Momentum::none ? nullptr : s.moments[0].data(),
-          A(options.lr), A(options.momentum),       A(options.weight_decay)};
-    });
+    this->step_each(detail::SgdStep<T, kind>{A(options.lr), A(options.momentum), A(options.weight_decay)});
   }
 };
 
