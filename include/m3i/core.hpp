@@ -1,6 +1,7 @@
 #pragma once
 /// Errors, shapes, element types, devices, memory, tensors, random numbers, threads.
 
+#include "m3i/core/arena.hpp"
 #include "m3i/core/atomic_file.hpp"
 #include "m3i/core/config.hpp"
 #include "m3i/core/cuda.hpp"

@@ -23,7 +23,7 @@ TEST_CASE("memory: live and peak bytes follow the tensors", "[core]") {
   CHECK(memory_stats().peak == before.live + (2 << 20));
   CHECK(memory_stats().reserved >= before.reserved + (2 << 20));  // kept for the next tensors
   memory_release_cached();
-  CHECK(memory_stats().reserved == before.live);
+  CHECK(memory_stats().reserved <= before.live + Index(detail::Arena::page));
   memory_reset_peak();
   CHECK(memory_stats().peak == before.live);
 }

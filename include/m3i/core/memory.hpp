@@ -1,19 +1,17 @@
 #pragma once
-/// A caching pool a device: blocks go back to a free list instead of to the system, and every byte is counted.
+/// A caching pool a device: blocks go back to the pool instead of to the system, and every byte is counted.
 ///
 /// Training asks for the same sizes again and again; a new large block costs the host a page fault every 4 KiB and the
-/// GPU a synchronisation, a cached one costs a map look-up.
+/// GPU a synchronisation, a cached one costs a map look-up. Large blocks of the host are cut from an arena, which joins
+/// them again; small ones, and those of a GPU, are kept by size in a free list.
 
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <vector>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
+#include "m3i/core/arena.hpp"
 #include "m3i/core/cuda.hpp"
 #include "m3i/core/device.hpp"
 
@@ -40,13 +38,7 @@ inline void* system_allocate(std::size_t bytes, [[maybe_unused]] Device device) 
     return block;
   }
 #endif
-  constexpr std::size_t huge = std::size_t(2) << 20;
-  const std::size_t alignment = bytes >= 4 * huge ? huge : 64;
-  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);  // C wants a multiple
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (block && bytes >= 4 * huge) madvise(block, bytes, MADV_HUGEPAGE);
-#endif
-  return block;
+  return std::aligned_alloc(64, (bytes + 63) / 64 * 64);  // C wants a multiple
 }
 
 inline void system_free(void* block, [[maybe_unused]] Device device) {
@@ -61,39 +53,21 @@ inline void system_free(void* block, [[maybe_unused]] Device device) {
 
 class Pool {
  public:
-  explicit Pool(Device device) : device_(device) {}
+  explicit Pool(Device device) : device_(device), arena_(device.on_host() ? new Arena : nullptr) {}
   ~Pool() { release_cached(); }
 
   void* take(std::size_t bytes) {
     const std::scoped_lock lock(mutex_);
     if (stats_.limit > 0 && stats_.live + Index(bytes) > stats_.limit) out_of_memory(bytes, "the limit that was set");
-    void* block = nullptr;
-    if (const auto it = free_.lower_bound(bytes);
-        it != free_.end() && it->first <= bytes + bytes / 4 &&
-        (stats_.limit <= 0 || stats_.live + Index(it->first) <= stats_.limit)) {
-      block = it->second;
-      sizes_[block] = it->first;
-      bytes = it->first;
-      free_.erase(it);
-    } else {
-      if (stats_.limit > 0 && stats_.reserved + Index(bytes) > stats_.limit) release_locked();
-      block = system_allocate(bytes, device_);
-      if (!block) {
-        release_locked();
-        block = system_allocate(bytes, device_);
-      }
-      if (!block) out_of_memory(bytes, "what the device has");
-      sizes_[block] = bytes;
-      stats_.reserved += Index(bytes);
-      ++stats_.system_allocations;
-    }
-    stats_.live += Index(bytes);
+    void* block = arena_ && bytes >= Arena::smallest ? take_from_arena(bytes) : nullptr;
+    if (!block) block = take_from_list(bytes);
     if (stats_.live > stats_.peak) stats_.peak = stats_.live;
     return block;
   }
 
   void give_back(void* block) noexcept {
     const std::scoped_lock lock(mutex_);
+    if (arena_ && arena_->give_back(block)) return count_arena();
     const auto it = sizes_.find(block);
     stats_.live -= Index(it->second);
     free_.emplace(it->second, block);
@@ -124,6 +98,45 @@ class Pool {
       stats_.reserved -= Index(bytes);
     }
     free_.clear();
+    if (arena_) arena_->release(), count_arena();
+  }
+  void* take_from_arena(std::size_t bytes) {
+    std::size_t allowed = ~std::size_t(0);
+    if (stats_.limit > 0) allowed = std::size_t(std::max<Index>(0, stats_.limit - (stats_.reserved - arena_reserved_)));
+    void* const block = arena_->take(bytes, allowed);
+    count_arena();
+    return block;
+  }
+  /// The arena's part of the statistics.
+  void count_arena() {
+    stats_.live += Index(arena_->live()) - std::exchange(arena_live_, Index(arena_->live()));
+    stats_.reserved += Index(arena_->resident()) - std::exchange(arena_reserved_, Index(arena_->resident()));
+    stats_.system_allocations += Index(arena_->growths()) - std::exchange(arena_growths_, Index(arena_->growths()));
+  }
+  /// A block of this size or a little more, from those that were given back or from the system.
+  void* take_from_list(std::size_t bytes) {
+    void* block = nullptr;
+    if (const auto it = free_.lower_bound(bytes);
+        it != free_.end() && it->first <= bytes + bytes / 4 &&
+        (stats_.limit <= 0 || stats_.live + Index(it->first) <= stats_.limit)) {
+      block = it->second;
+      sizes_[block] = it->first;
+      bytes = it->first;
+      free_.erase(it);
+    } else {
+      if (stats_.limit > 0 && stats_.reserved + Index(bytes) > stats_.limit) release_locked();
+      block = system_allocate(bytes, device_);
+      if (!block) {
+        release_locked();
+        block = system_allocate(bytes, device_);
+      }
+      if (!block) out_of_memory(bytes, "what the device has");
+      sizes_[block] = bytes;
+      stats_.reserved += Index(bytes);
+      ++stats_.system_allocations;
+    }
+    stats_.live += Index(bytes);
+    return block;
   }
   [[noreturn]] void out_of_memory(std::size_t bytes, const char* bound) {
     fail<DeviceError>("memory: ", bytes >> 20, " MiB more on ", device_, " exceed ", bound, " (", stats_.live >> 20,
@@ -136,6 +149,8 @@ class Pool {
   MemoryStats stats_;
   std::multimap<std::size_t, void*> free_;
   std::map<void*, std::size_t> sizes_;
+  std::unique_ptr<Arena> arena_;  ///< the host's
+  Index arena_live_ = 0, arena_reserved_ = 0, arena_growths_ = 0;
 };
 
 /// One pool for the host, one a GPU. Never destroyed: tensors in static variables may outlive everything else.
@@ -149,8 +164,10 @@ inline Pool& pool(Device device) {
   return *slot;
 }
 
-/// Sizes are rounded up to 1/8 of their power of two, so that nearly equal requests share blocks.
-inline std::size_t size_class(std::size_t bytes) {
+/// Sizes are rounded up to 1/8 of their power of two, so that nearly equal requests share blocks of the free list; the
+/// arena cuts to size.
+inline std::size_t size_class(std::size_t bytes, [[maybe_unused]] Device device = Device::cpu()) {
+  if (M3I_ARENA && device.on_host() && bytes >= Arena::smallest) return Arena::rounded(bytes, Arena::grain);
   std::size_t step = 64;
   while (step * 16 <= bytes) step *= 2;
   return (bytes + step - 1) / step * step;
@@ -163,7 +180,7 @@ class Buffer {
  public:
   Buffer(std::size_t bytes, Device device) : device_(device), pool_(&detail::pool(device)) {
     require<DeviceError>(M3I_CUDA || device.on_host(), "memory: ", device, " needs a build with M3I_CUDA=ON");
-    if (bytes) data_ = pool_->take(detail::size_class(bytes));
+    if (bytes) data_ = pool_->take(detail::size_class(bytes, device));
   }
   ~Buffer() {
     if (data_) pool_->give_back(data_);
