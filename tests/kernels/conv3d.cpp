@@ -126,6 +126,33 @@ TEST_CASE("conv3d: a GPU agrees with the definition, by cuDNN and without", "[ke
   }
 }
 
+#if M3I_CUDA && M3I_CUDNN
+TEST_CASE("conv3d: cuDNN accepts every case and gradient as an operation", "[kernels]") {  // needs no GPU
+  for (const Case& c : cases) {
+    CAPTURE(c.name);
+    const Inputs<float> in(c, Device::cpu());
+    for (const auto result : {detail::ConvResult::y, detail::ConvResult::x, detail::ConvResult::w})
+      for (const double scale : {0.0, 1.0}) {
+        CHECK(detail::CudnnConvolution<float>(result, in.g, scale, {16, 16, 16}).supported);
+        CHECK(detail::CudnnConvolution<double>(result, in.g, scale, {8, 8, 8}).supported);
+        CHECK(detail::CudnnConvolution<m3i::half>(result, in.g, scale, {16, 2, 2}).supported);
+        CHECK(detail::CudnnConvolution<bf16>(result, in.g, scale, {16, 16, 2}).supported);
+      }
+    Conv3dGeometry wrong = in.g;  // so cuDNN does look at the extents, and its axes are ours
+    ++wrong.out[1];
+    CHECK_FALSE(detail::CudnnConvolution<float>(detail::ConvResult::y, wrong, 0, {16, 16, 16}).supported);
+  }
+}
+
+TEST_CASE("conv3d: cuDNN passes its self-check on a GPU", "[kernels]") {
+  if (!has_gpu()) return;
+  CHECK(detail::cudnn_objection<float>(Device::cuda()) == "");
+  CHECK(detail::cudnn_objection<double>(Device::cuda()) == "");
+  CHECK(detail::cudnn_objection<m3i::half>(Device::cuda()) == "");
+  CHECK(detail::cudnn_objection<bf16>(Device::cuda()) == "");
+}
+#endif
+
 TEST_CASE("conv3d: half and bf16 are summed in float", "[kernels]") {
   for (const Case& c : {cases[2], cases[7], cases[11]}) {
     CAPTURE(c.name);
