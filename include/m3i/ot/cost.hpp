@@ -2,7 +2,6 @@
 /// The pairwise cost of mPOT and its gradients: C_ij = sqrt((x_i - y_j)^T M (x_i - y_j)), in double on the host.
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "m3i/core/parallel.hpp"
@@ -28,21 +27,21 @@ enum class CostScale {
 struct CostOptions {
   Metric metric = Metric::full;
   CostScale scale = CostScale::max;
-  bool l2_normalize = true;   ///< divide each row of x and y by its norm first
-  Index direct_limit = 1024;  ///< up to this max(n, m) differences are taken one by one, above as a matrix product
+  bool l2_normalize = true;  ///< divide each row of x and y by its norm first
 };
 
-/// The cost matrix, and what its gradient needs.
+/// The cost matrix, and what its gradient needs. Rows of x and of y lie in one matrix, so that each product with the
+/// metric is one product: N = n + m.
 struct PairwiseCost {
-  Tensor<double> cost;            ///< [n, m], after the division
-  double scale = 1;               ///< what it was divided by
-  bool degenerate = false;        ///< all pairs coincide: the cost is 0 and so is its gradient
-  Tensor<double> x, y;            ///< [n, d], [m, d]: normalised if asked, then less their common mean
-  Tensor<double> mx, my;          ///< the other factor of each product: x M (full, diagonal), x L^T (factor: of itself)
-  Tensor<double> unit_x, unit_y;  ///< normalised rows; undefined if not asked
-  Tensor<double> norm_x, norm_y;  ///< [n], [m]
-  Tensor<double> energy_x, energy_y;  ///< x_i M x_i [n], y_j M y_j [m]
-  Tensor<double> metric;              ///< symmetric part of M, or L, or w
+  Tensor<double> cost;      ///< [n, m], after the division
+  double scale = 1;         ///< what it was divided by
+  bool degenerate = false;  ///< all pairs coincide: the cost is 0 and so is its gradient
+  Tensor<double> points;    ///< z [N, d]: x, then y; normalised if asked, then less their common mean
+  Tensor<double> images;    ///< z M (full, diagonal), z (euclidean) or z L^T [N, k] (factor)
+  Tensor<double> energies;  ///< z M z [N]
+  Tensor<double> mean;      ///< [d]
+  Tensor<double> norms;     ///< [N]; undefined if not asked
+  Tensor<double> metric;    ///< symmetric part of M, or L, or w
   CostOptions options;
 };
 
@@ -72,109 +71,158 @@ inline double dot(const double* a, const double* b, Index n) {
   return sum;
 }
 
-inline void divide_by_norms(const char* name, const Tensor<double>& x, Tensor<double>& unit, Tensor<double>& norms) {
-  const Index rows = x.shape()[0], d = x.shape()[1];
-  unit = Tensor<double>(x.shape());
-  norms = Tensor<double>({rows});
-  for (Index i = 0; i < rows; ++i) {
-    const double* from = x.data() + i * d;
-    const double norm = norms.data()[i] = std::sqrt(dot(from, from, d));
-    ot_require(norm > 0, "zero_row", "mpot_cost: row ", i, " of ", name,
-               " is zero and has no direction; turn "
-               "l2_normalize off or look for dead embeddings");
-    for (Index k = 0; k < d; ++k) unit.data()[i * d + k] = from[k] / norm;
-  }
+/// Rows [begin, end) of a matrix to each thread, several at a time.
+template <class F>
+void for_row_chunks(const Tensor<double>& x, const F& f) {
+  parallel_chunks(x.shape()[0], std::max<Index>(1, 65536 / x.shape()[1]), f);
 }
 
-/// x and y less the mean of all their rows: distances do not change, rounding shrinks.
-inline void centre_together(Tensor<double>& x, Tensor<double>& y) {
-  const Index d = x.shape()[1];
-  std::vector<double> mean(std::size_t(d), 0.0);
-  const double weight = 1 / double(x.shape()[0] + y.shape()[0]);
-  for (const Tensor<double>* t : {&x, &y})
-    for (Index k = 0; k < t->size(); ++k) mean[std::size_t(k % d)] += weight * t->data()[k];
-  for (Tensor<double>* t : {&x, &y}) {
-    Tensor<double> out(t->shape());
-    for (Index k = 0; k < t->size(); ++k) out.data()[k] = t->data()[k] - mean[std::size_t(k % d)];
-    *t = out;
-  }
-}
-
-inline Tensor<double> symmetric_part(const Tensor<double>& m) {
+/// out_ij = out_ji = f(m_ij, m_ji) for i >= j; out may be m. Goes by tiles of a cache line: a whole column of a large
+/// matrix falls into few sets of the cache.
+template <class F>
+void make_symmetric(const Tensor<double>& m, const Tensor<double>& out, const F& f) {
+  constexpr Index side = 8;
   const Index d = m.shape()[0];
-  Tensor<double> out(m.shape());
-  for (Index i = 0; i < d; ++i)
-    for (Index j = 0; j < d; ++j) out.data()[i * d + j] = (m.data()[i * d + j] + m.data()[j * d + i]) / 2;
-  return out;
-}
-
-/// x M for full, diagonal and euclidean; x L^T for factor.
-inline Tensor<double> apply_metric(const PairwiseCost& c, const Tensor<double>& x) {
-  const Index rows = x.shape()[0], d = x.shape()[1];
-  switch (c.options.metric) {
-    case Metric::full: {
-      Tensor<double> out(x.shape());
-      host_gemm(false, false, 1, x, c.metric, 0, out);
-      return out;
-    }
-    case Metric::factor: {
-      Tensor<double> out({rows, c.metric.shape()[0]});
-      host_gemm(false, true, 1, x, c.metric, 0, out);
-      return out;
-    }
-    case Metric::diagonal: {
-      Tensor<double> out(x.shape());
-      for (Index k = 0; k < x.size(); ++k) out.data()[k] = x.data()[k] * c.metric.data()[k % d];
-      return out;
-    }
-    case Metric::euclidean: break;
-  }
-  return x;
-}
-
-/// The pair of vectors whose product is the squared length: (x, x M), or (x L^T, x L^T).
-inline const Tensor<double>& first_side(const PairwiseCost& c, const Tensor<double>& x, const Tensor<double>& mx) {
-  return c.options.metric == Metric::factor ? mx : x;
-}
-
-/// D_ij = (x_i - y_j) . (M x_i - M y_j), difference by difference.
-inline void direct_squares(const PairwiseCost& c, double* squares) {
-  const Tensor<double>&xa = first_side(c, c.x, c.mx), &ya = first_side(c, c.y, c.my);
-  const Index n = xa.shape()[0], m = ya.shape()[0], d = xa.shape()[1];
-  const double *x = xa.data(), *u = c.mx.data(), *y = ya.data(), *v = c.my.data();
-  parallel_chunks(n, std::max<Index>(1, (Index(1) << 18) / (m * d)), [=](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i)
-      for (Index j = 0; j < m; ++j) {
-        const double *p = x + i * d, *q = y + j * d, *r = u + i * d, *s = v + j * d;
-        double sum = 0;
-        M3I_SIMD_REDUCE(+, sum)
-        for (Index k = 0; k < d; ++k) sum += (p[k] - q[k]) * (r[k] - s[k]);
-        squares[i * m + j] = sum;
+  const double* from = m.data();
+  double* to = out.data();
+  parallel_chunks((d + side - 1) / side, std::max<Index>(1, 32768 / (d * side)), [=](Index first, Index last) {
+    for (Index i0 = first * side; i0 < std::min(d, last * side); i0 += side)
+      for (Index j0 = 0; j0 <= i0; j0 += side) {
+        const Index rows = std::min(side, d - i0), cols = std::min(side, d - j0);
+        double tile[side][side];
+        for (Index i = 0; i < rows; ++i)
+          for (Index j = 0; j < cols; ++j) tile[i][j] = f(from[(i0 + i) * d + j0 + j], from[(j0 + j) * d + i0 + i]);
+        if (i0 == j0)
+          for (Index i = 0; i < rows; ++i)
+            for (Index j = i + 1; j < cols; ++j) tile[i][j] = tile[j][i];
+        for (Index i = 0; i < rows; ++i)
+          for (Index j = 0; j < cols; ++j) to[(i0 + i) * d + j0 + j] = tile[i][j];
+        if (i0 != j0)
+          for (Index j = 0; j < cols; ++j)
+            for (Index i = 0; i < rows; ++i) to[(j0 + j) * d + i0 + i] = tile[i][j];
       }
   });
 }
 
-/// D_ij = x_i M x_i + y_j M y_j - 2 x_i M y_j
-inline void expanded_squares(const PairwiseCost& c, const Tensor<double>& squares) {
-  host_gemm(false, true, -2, c.mx, first_side(c, c.y, c.my), 0, squares);
-  const Index n = squares.shape()[0], m = squares.shape()[1];
-  for (Index i = 0; i < n; ++i)
-    for (Index j = 0; j < m; ++j) squares.data()[i * m + j] += c.energy_x.data()[i] + c.energy_y.data()[j];
-}
-
-inline Tensor<double> energies(const PairwiseCost& c, const Tensor<double>& x, const Tensor<double>& mx) {
-  const Tensor<double>& a = first_side(c, x, mx);
-  const Index rows = a.shape()[0], d = a.shape()[1];
-  Tensor<double> out({rows});
-  for (Index i = 0; i < rows; ++i) out.data()[i] = dot(a.data() + i * d, mx.data() + i * d, d);
+inline Tensor<double> symmetric_part(const Tensor<double>& m) {
+  Tensor<double> out(m.shape());
+  make_symmetric(m, out, [](double lower, double upper) { return (lower + upper) / 2; });
   return out;
 }
 
-/// Squares below this are rounding, not distance.
-inline double square_floor(const PairwiseCost& c, Index i, Index j) {
-  const bool direct = std::max(c.x.shape()[0], c.y.shape()[0]) <= c.options.direct_limit;
-  if (direct) return 0;
-  return 4 * std::numeric_limits<double>::epsilon() * (c.energy_x.data()[i] + c.energy_y.data()[j]);
+/// C [d, d] = alpha A^T B + beta C where that is known to be symmetric: only the blocks up to the diagonal are
+/// computed.
+inline void symmetric_product(
+    double alpha, const Tensor<double>& a, const Tensor<double>& b, double beta, const Tensor<double>& c) {
+  constexpr Index block = 128;
+  const Index d = c.shape()[0], k = a.shape()[0];
+  for (Index i = 0; i < d; i += block) {
+    const Index rows = std::min(block, d - i);
+    gemm<double>(Device::cpu(), true, false, rows, i + rows, k, alpha, a.data() + i, d, b.data(), d, beta,
+                 c.data() + i * d, d);
+  }
+  make_symmetric(c, c, [](double lower, double) { return lower; });
+}
+
+/// The rows of x and then of y: divided by their norms if asked, less the mean of all of them. Distances do not change
+/// by that, rounding shrinks.
+inline void stack_points(PairwiseCost& c, const Tensor<double>& x, const Tensor<double>& y) {
+  const Index n = x.shape()[0], rows = n + y.shape()[0], d = x.shape()[1];
+  const auto given = [&](Index i) { return i < n ? x.data() + i * d : y.data() + (i - n) * d; };
+  if (c.options.l2_normalize) {
+    c.norms = Tensor<double>({rows});
+    for (Index i = 0; i < rows; ++i) {
+      const double norm = c.norms.data()[i] = std::sqrt(dot(given(i), given(i), d));
+      ot_require(norm > 0, "zero_row", "mpot_cost: row ", i < n ? i : i - n, " of ", i < n ? "x" : "y",
+                 " is zero and has no direction; turn l2_normalize off or look for dead embeddings");
+    }
+  }
+  const double* norms = c.options.l2_normalize ? c.norms.data() : nullptr;
+  c.points = Tensor<double>({rows, d});
+  c.mean = Tensor<double>::zeros({d});
+  double* M3I_RESTRICT mean = c.mean.data();
+  for (Index i = 0; i < rows; ++i) {
+    const double* M3I_RESTRICT from = given(i);
+    double* M3I_RESTRICT to = c.points.data() + i * d;
+    const double factor = norms ? 1 / norms[i] : 1;
+    M3I_SIMD
+    for (Index k = 0; k < d; ++k) mean[k] += to[k] = from[k] * factor;
+  }
+  for (Index k = 0; k < d; ++k) mean[k] /= double(rows);
+  for (Index i = 0; i < rows; ++i) {
+    double* M3I_RESTRICT to = c.points.data() + i * d;
+    M3I_SIMD
+    for (Index k = 0; k < d; ++k) to[k] -= mean[k];
+  }
+}
+
+/// z M for full, diagonal and euclidean; z L^T for factor.
+inline Tensor<double> apply_metric(const PairwiseCost& c) {
+  const Tensor<double>& z = c.points;
+  const Index rows = z.shape()[0], d = z.shape()[1];
+  if (c.options.metric == Metric::euclidean) return z;
+  const bool factor = c.options.metric == Metric::factor;
+  Tensor<double> out({rows, factor ? c.metric.shape()[0] : d});
+  if (c.options.metric != Metric::diagonal) {
+    host_gemm(false, factor, 1, z, c.metric, 0, out);
+    return out;
+  }
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < d; ++k) out.data()[i * d + k] = z.data()[i * d + k] * c.metric.data()[k];
+  return out;
+}
+
+/// What the images are multiplied with to give squared lengths.
+inline const Tensor<double>& image_partner(const PairwiseCost& c) {
+  return c.options.metric == Metric::factor ? c.images : c.points;
+}
+
+/// D_ij = z_i M z_i + z_j M z_j - 2 z_i M z_j as one product. Where rows are close that cancels: those pairs, few in
+/// any batch once the mean is gone, are taken difference by difference, (z_i - z_j) . (M z_i - M z_j).
+inline void squared_distances(const PairwiseCost& c, const Tensor<double>& squares) {
+  constexpr double close = 1.0 / 64;  // of the energies: no more than 6 bits are lost
+  const Tensor<double>& left = image_partner(c);
+  const Index n = squares.shape()[0], m = squares.shape()[1], d = left.shape()[1];
+  host_gemm(false, true, -2, c.images.slice(0, n), left.slice(n, n + m), 0, squares);
+  const double *z = left.data(), *image = c.images.data(), *energy = c.energies.data();
+  for_row_chunks(squares, [=, to = squares.data()](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      double* M3I_RESTRICT row = to + i * m;
+      const double own = energy[i];
+      Index cancelled = 0;
+      M3I_SIMD_REDUCE(+, cancelled)
+      for (Index j = 0; j < m; ++j) {
+        const double both = own + energy[n + j];
+        row[j] += both;
+        cancelled += row[j] < close * both;
+      }
+      for (Index j = 0; cancelled > 0 && j < m; ++j) {
+        if (!(row[j] < close * (own + energy[n + j]))) continue;
+        const double *p = z + i * d, *q = z + (n + j) * d, *r = image + i * d, *s = image + (n + j) * d;
+        double sum = 0;
+        M3I_SIMD_REDUCE(+, sum)
+        for (Index k = 0; k < d; ++k) sum += (p[k] - q[k]) * (r[k] - s[k]);
+        row[j] = sum;
+        --cancelled;
+      }
+    }
+  });
+}
+
+/// The error for the first square that is negative beyond rounding, if there is one.
+inline void check_squares(const PairwiseCost& c, const Tensor<double>& squares) {
+  const Index n = squares.shape()[0], m = squares.shape()[1];
+  const double* energy = c.energies.data();
+  for (Index i = 0; i < n; ++i) {
+    const double* row = squares.data() + i * m;
+    Index bad = 0;
+    M3I_SIMD_REDUCE(+, bad)
+    for (Index j = 0; j < m; ++j) bad += row[j] < -1e-6 * (energy[i] + energy[n + j]);
+    for (Index j = 0; bad > 0 && j < m; ++j)
+      ot_require(!(row[j] < -1e-6 * (energy[i] + energy[n + j])), "not_positive_semidefinite",
+                 "mpot_cost: the squared distance of x[", i, "] and y[", j, "] is ", row[j],
+                 ", so the metric has a negative eigenvalue; call project_metric after each step");
+  }
 }
 
 inline void check_metric_shape(const Tensor<double>& metric, const Metric kind, Index d) {
@@ -201,7 +249,7 @@ inline void check_metric_shape(const Tensor<double>& metric, const Metric kind, 
 
 /// The cost between the rows of x [n, d] and y [m, d]. `metric` as options.metric says; ignored for euclidean.
 ///
-/// Time n d^2 + n m d (full). Throws OtError: invalid_shape, empty_input, non_finite_input, zero_row, and
+/// Time (n + m) d^2 + n m d (full). Throws OtError: invalid_shape, empty_input, non_finite_input, zero_row, and
 /// not_positive_semidefinite where a square is negative beyond rounding.
 inline PairwiseCost pairwise_cost(const Tensor<double>& x,
                                   const Tensor<double>& y,
@@ -213,142 +261,145 @@ inline PairwiseCost pairwise_cost(const Tensor<double>& x,
              " leave nothing to compare");
   PairwiseCost c;
   c.options = options;
-  c.x = x.to(Device::cpu()), c.y = y.to(Device::cpu()), c.metric = metric.to(Device::cpu());
-  detail::ot_require_finite("mpot_cost: x", c.x);
-  detail::ot_require_finite("mpot_cost: y", c.y);
+  const Tensor<double> host_x = x.to(Device::cpu()), host_y = y.to(Device::cpu());
+  c.metric = metric.to(Device::cpu());
+  detail::ot_require_finite("mpot_cost: x", host_x);
+  detail::ot_require_finite("mpot_cost: y", host_y);
   detail::check_metric_shape(c.metric, options.metric, x.shape()[1]);
   if (options.metric == Metric::full) c.metric = detail::symmetric_part(c.metric);
-  if (options.l2_normalize) {
-    detail::divide_by_norms("x", c.x, c.unit_x, c.norm_x);
-    detail::divide_by_norms("y", c.y, c.unit_y, c.norm_y);
-    c.x = c.unit_x, c.y = c.unit_y;
-  }
-  detail::centre_together(c.x, c.y);
-  c.mx = detail::apply_metric(c, c.x), c.my = detail::apply_metric(c, c.y);
-  c.energy_x = detail::energies(c, c.x, c.mx), c.energy_y = detail::energies(c, c.y, c.my);
-  const Index n = x.shape()[0], m = y.shape()[0];
-  c.cost = Tensor<double>({n, m});
-  if (std::max(n, m) <= options.direct_limit) {
-    detail::direct_squares(c, c.cost.data());
-  } else {
-    detail::expanded_squares(c, c.cost);
-  }
+  detail::stack_points(c, host_x, host_y);
+  c.images = detail::apply_metric(c);
+  const Tensor<double>& partner = detail::image_partner(c);
+  const Index rows = c.points.shape()[0], width = c.images.shape()[1];
+  c.energies = Tensor<double>({rows});
+  for (Index i = 0; i < rows; ++i)
+    c.energies.data()[i] = detail::dot(partner.data() + i * width, c.images.data() + i * width, width);
+  c.cost = Tensor<double>({x.shape()[0], y.shape()[0]});
+  detail::squared_distances(c, c.cost);
+  detail::check_squares(c, c.cost);
+  double* M3I_RESTRICT cost = c.cost.data();
+  const Index size = c.cost.size();
   double largest = 0;
-  for (Index i = 0; i < n; ++i)
-    for (Index j = 0; j < m; ++j) {
-      double& d = c.cost.data()[i * m + j];
-      const double size = c.energy_x.data()[i] + c.energy_y.data()[j];
-      ot_require(!(d < -1e-6 * size), "not_positive_semidefinite", "mpot_cost: the squared distance of x[", i,
-                 "] and y[", j, "] is ", d,
-                 ", so the metric has a negative eigenvalue; call project_metric after each step");
-      d = std::sqrt(std::max(d, 0.0));
-      largest = std::max(largest, d);
-    }
+  M3I_SIMD_REDUCE(max, largest)
+  for (Index k = 0; k < size; ++k) {
+    cost[k] = std::sqrt(math::max(cost[k], 0.0));
+    largest = math::max(largest, cost[k]);
+  }
   c.degenerate = !(largest > 0);
   if (options.scale == CostScale::max && !c.degenerate) {
     c.scale = largest;
-    for (double& d : c.cost.span()) d /= largest;
+    M3I_SIMD
+    for (Index k = 0; k < size; ++k) cost[k] /= largest;
   }
   return c;
 }
 
 namespace detail {
 
-/// dL/dC of the undivided cost from that of the divided one: the largest entries carry the derivative of the divisor.
-inline Tensor<double> undivided_gradient(const PairwiseCost& c, const Tensor<double>& dcost) {
-  Tensor<double> out = dcost.clone();
-  if (c.options.scale == CostScale::none) return out;
+/// What the largest entries of the cost owe for having been the divisor of all, each its share; 0 if none was.
+inline double divisor_share(const PairwiseCost& c, const Tensor<double>& dcost) {
+  if (c.options.scale == CostScale::none) return 0;
+  const double *cost = c.cost.data(), *dc = dcost.data();
+  const Index size = c.cost.size();
   double product = 0, ties = 0;
-  for (Index k = 0; k < out.size(); ++k) {
-    product += dcost.data()[k] * c.cost.data()[k];
-    ties += c.cost.data()[k] == 1;
+  M3I_SIMD_REDUCE(+, product)
+  for (Index k = 0; k < size; ++k) product += dc[k] * cost[k];
+  M3I_SIMD_REDUCE(+, ties)
+  for (Index k = 0; k < size; ++k) ties += cost[k] == 1 ? 1.0 : 0.0;
+  return ties > 0 ? product / ties : 0;
+}
+
+/// w_ij = dL/dC_ij / C_ij, twice the derivative of L by the squared distance, and its sums over rows and columns [N].
+/// Where two rows coincide the distance has a kink; its subgradient there is 0.
+inline void weigh_pairs(const PairwiseCost& c,
+                        const Tensor<double>& dcost,
+                        const Tensor<double>& weights,
+                        const Tensor<double>& sums) {
+  const Index n = weights.shape()[0], m = weights.shape()[1];
+  const double share = divisor_share(c, dcost), unit = 1 / (c.scale * c.scale);
+  const bool divided = c.options.scale == CostScale::max;
+  double* M3I_RESTRICT columns = sums.data() + n;
+  for (Index i = 0; i < n; ++i) {
+    const double *cost = c.cost.data() + i * m, *dc = dcost.data() + i * m;
+    double* M3I_RESTRICT w = weights.data() + i * m;
+    double sum = 0;
+    M3I_SIMD_REDUCE(+, sum)
+    for (Index j = 0; j < m; ++j) {
+      const double owed = divided && cost[j] == 1 ? share : 0;
+      w[j] = cost[j] > 0 ? (dc[j] - owed) * unit / cost[j] : 0;
+      sum += w[j];
+      columns[j] += w[j];
+    }
+    sums.data()[i] = sum;
   }
-  for (Index k = 0; k < out.size(); ++k) {
-    const double share = c.cost.data()[k] == 1 ? product / ties : 0;
-    out.data()[k] = (out.data()[k] - share) / c.scale;
+}
+
+/// K v for K = [diag(w 1), -w; -w^T, diag(w^T 1)], the derivative of sum_ij w_ij |z_i - z_j|^2 / 2 by z at z = v.
+inline Tensor<double> laplacian(const Tensor<double>& w, const Tensor<double>& sums, const Tensor<double>& v) {
+  const Index n = w.shape()[0], rows = v.shape()[0], width = v.shape()[1];
+  Tensor<double> out(v.shape());
+  for_row_chunks(v, [=, from = v.data(), to = out.data(), sum = sums.data()](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i)
+      for (Index k = 0; k < width; ++k) to[i * width + k] = sum[i] * from[i * width + k];
+  });
+  host_gemm(false, false, -1, w, v.slice(n, rows), 1, out.slice(0, n));
+  host_gemm(true, false, -1, w, v.slice(0, n), 1, out.slice(n, rows));
+  return out;
+}
+
+/// From K z; exactly symmetric for a full metric.
+inline Tensor<double> metric_gradient(const PairwiseCost& c, const Tensor<double>& kz) {
+  Tensor<double> out(c.metric.shape());
+  if (c.options.metric == Metric::full) symmetric_product(0.5, c.points, kz, 0, out);
+  if (c.options.metric == Metric::factor) host_gemm(true, false, 1, c.images, kz, 0, out);
+  if (c.options.metric == Metric::diagonal) {
+    out.zero();
+    const Index rows = kz.shape()[0], d = kz.shape()[1];
+    for (Index i = 0; i < rows; ++i)
+      for (Index k = 0; k < d; ++k) out.data()[k] += c.points.data()[i * d + k] * kz.data()[i * d + k] / 2;
   }
   return out;
 }
 
-/// 2 a M for the rows of a; `factor` metrics apply L twice.
-inline Tensor<double> twice_through_metric(const PairwiseCost& c, const Tensor<double>& a) {
-  Tensor<double> out = apply_metric(c, a);
-  if (c.options.metric == Metric::factor) {
-    Tensor<double> back(a.shape());
-    host_gemm(false, false, 1, out, c.metric, 0, back);
-    out = back;
-  }
-  if (c.options.metric == Metric::euclidean) out = out.clone();
-  for (double& v : out.span()) v *= 2;
-  return out;
-}
-
-inline Tensor<double> metric_gradient(const PairwiseCost& c, const Tensor<double>& a, const Tensor<double>& b) {
-  const Index d = a.shape()[1];
-  switch (c.options.metric) {
-    case Metric::full: {
-      Tensor<double> out({d, d});
-      host_gemm(true, false, 1, c.x, a, 0, out);
-      host_gemm(true, false, 1, c.y, b, 1, out);
-      return symmetric_part(out);
+/// Through z / |z|: the part along the row vanishes.
+inline void undo_normalisation(const PairwiseCost& c, const Tensor<double>& dz) {
+  if (!c.norms.defined()) return;
+  const Index d = dz.shape()[1];
+  const double *z = c.points.data(), *mean = c.mean.data(), *norms = c.norms.data();
+  for_row_chunks(dz, [=, to = dz.data()](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      const double* u = z + i * d;
+      double* M3I_RESTRICT g = to + i * d;
+      double along = 0;
+      M3I_SIMD_REDUCE(+, along)
+      for (Index k = 0; k < d; ++k) along += (u[k] + mean[k]) * g[k];
+      const double factor = 1 / norms[i];
+      M3I_SIMD
+      for (Index k = 0; k < d; ++k) g[k] = (g[k] - along * (u[k] + mean[k])) * factor;
     }
-    case Metric::factor: {
-      Tensor<double> out(c.metric.shape());
-      host_gemm(true, false, 2, c.mx, a, 0, out);
-      host_gemm(true, false, 2, c.my, b, 1, out);
-      return out;
-    }
-    case Metric::diagonal: {
-      Tensor<double> out = Tensor<double>::zeros({d});
-      for (Index k = 0; k < a.size(); ++k) out.data()[k % d] += c.x.data()[k] * a.data()[k];
-      for (Index k = 0; k < b.size(); ++k) out.data()[k % d] += c.y.data()[k] * b.data()[k];
-      return out;
-    }
-    case Metric::euclidean: break;
-  }
-  return {};
-}
-
-/// Through x / |x|: the part along the row vanishes.
-inline void undo_normalisation(const Tensor<double>& unit, const Tensor<double>& norms, const Tensor<double>& dx) {
-  if (!unit.defined()) return;
-  const Index rows = unit.shape()[0], d = unit.shape()[1];
-  for (Index i = 0; i < rows; ++i) {
-    const double* u = unit.data() + i * d;
-    double* g = dx.data() + i * d;
-    const double along = dot(u, g, d);
-    for (Index k = 0; k < d; ++k) g[k] = (g[k] - along * u[k]) / norms.data()[i];
-  }
+  });
 }
 
 }  // namespace detail
 
-/// Gradients from dL/dcost [n, m]. Where two rows coincide the distance has a kink; its subgradient there is 0.
+/// Gradients from dL/dcost [n, m]. The images kept from the forward pass make 2 n m d of what would be (n + m) d^2.
 inline CostGradient pairwise_cost_backward(const PairwiseCost& c, const Tensor<double>& dcost) {
   ot_require(dcost.shape() == c.cost.shape(), "invalid_shape", "pairwise_cost_backward: gradient ", dcost.shape(),
              " for a cost ", c.cost.shape());
-  const Index n = c.x.shape()[0], m = c.y.shape()[0], d = c.x.shape()[1];
+  const Index n = c.cost.shape()[0], rows = c.points.shape()[0];
+  const Tensor<double> w(c.cost.shape()), sums = Tensor<double>::zeros({rows});
+  detail::weigh_pairs(c, dcost, w, sums);
+  Tensor<double> dz = detail::laplacian(w, sums, c.images);
+  if (c.options.metric == Metric::factor) {
+    const Tensor<double> back(c.points.shape());
+    detail::host_gemm(false, false, 1, dz, c.metric, 0, back);
+    dz = back;
+  }
   CostGradient out;
-  const Tensor<double> dc = detail::undivided_gradient(c, dcost);
-  Tensor<double> w({n, m}), a(c.x.shape()), b(c.y.shape());
-  std::vector<double> row(std::size_t(n), 0.0), col(std::size_t(m), 0.0);
-  for (Index i = 0; i < n; ++i)
-    for (Index j = 0; j < m; ++j) {
-      const double distance = c.cost.data()[i * m + j] * c.scale;
-      const bool clear = !c.degenerate && distance > 0 && distance * distance > detail::square_floor(c, i, j);
-      const double v = w.data()[i * m + j] = clear ? dc.data()[i * m + j] / (2 * distance) : 0;
-      row[std::size_t(i)] += v;
-      col[std::size_t(j)] += v;
-    }
-  // a = diag(w 1) x - w y, b = diag(w^T 1) y - w^T x: everything else follows from them.
-  for (Index k = 0; k < a.size(); ++k) a.data()[k] = row[std::size_t(k / d)] * c.x.data()[k];
-  for (Index k = 0; k < b.size(); ++k) b.data()[k] = col[std::size_t(k / d)] * c.y.data()[k];
-  detail::host_gemm(false, false, -1, w, c.y, 1, a);
-  detail::host_gemm(true, false, -1, w, c.x, 1, b);
-  out.x = detail::twice_through_metric(c, a), out.y = detail::twice_through_metric(c, b);
-  out.metric = detail::metric_gradient(c, a, b);
-  detail::undo_normalisation(c.unit_x, c.norm_x, out.x);
-  detail::undo_normalisation(c.unit_y, c.norm_y, out.y);
+  if (c.options.metric != Metric::euclidean)
+    out.metric = detail::metric_gradient(c, detail::laplacian(w, sums, c.points));
+  detail::undo_normalisation(c, dz);
+  out.x = dz.slice(0, n), out.y = dz.slice(n, rows);
   return out;
 }
 

@@ -86,8 +86,10 @@ void add_host_gradient(const Var<T>& x, const Tensor<double>& dx) {
   if (x.needs_grad()) gather_add(cast<T>(dx).to(x.device()), x.grad(), SameIndex{});
 }
 
-inline void add_scaled(const Tensor<double>& x, double scale, const Tensor<double>& y) {
-  for (Index k = 0; k < y.size(); ++k) y.data()[k] += scale * x.data()[k];
+/// sum += x, which a first term becomes.
+inline void add_term(const Tensor<double>& x, Tensor<double>& sum) {
+  if (!sum.defined()) sum = x;
+  else gather_add(x, sum, SameIndex{});
 }
 
 template <class T>
@@ -111,18 +113,16 @@ void mpot_backward(const std::vector<MpotState>& states,
                    const Var<T>& x,
                    const std::vector<Var<T>>& targets,
                    const Var<T>& metric) {
-  Tensor<double> dx = Tensor<double>::zeros(x.shape()), dmetric;
-  if (metric.defined()) dmetric = Tensor<double>::zeros(metric.shape());
+  Tensor<double> dx, dmetric;
   for (std::size_t k = 0; k < states.size(); ++k) {
     const MpotState& s = states[k];
     const Tensor<double> dcost = kind == OtGradient::implicit ? ot_implicit_gradient(s.result, identity)
                                                               : ot_unrolled_gradient(s.result, identity);
+    for (double& v : dcost.span()) v *= scale;
     const CostGradient g = pairwise_cost_backward(s.cost, dcost);
-    add_scaled(g.x, scale, dx);
-    if (g.metric.defined()) add_scaled(g.metric, scale, dmetric);
-    const Tensor<double> dy = Tensor<double>::zeros(g.y.shape());
-    add_scaled(g.y, scale, dy);
-    add_host_gradient(targets[k], dy);
+    add_term(g.x, dx);
+    if (g.metric.defined()) add_term(g.metric, dmetric);
+    add_host_gradient(targets[k], g.y);
   }
   add_host_gradient(x, dx);
   if (metric.defined()) add_host_gradient(metric, dmetric);

@@ -99,14 +99,19 @@ inline Tensor<double> ot_uniform(Index n) { return Tensor<double>::full({n}, 1 /
 /// Throws OtError at the first NaN or infinity.
 inline void ot_require_finite(const char* what, const Tensor<double>& x) {
   const double* values = x.data();
-  for (Index i = 0; i < x.size(); ++i) {
+  const Index size = x.size();
+  double rest = 0;  // v - v is 0 for every finite v, and NaN else
+  M3I_SIMD_REDUCE(+, rest)
+  for (Index i = 0; i < size; ++i) rest += values[i] - values[i];
+  if (rest == 0) return;
+  for (Index i = 0; i < size; ++i) {
     if (math::is_finite(values[i])) [[likely]]
       continue;
     std::string where;
-    for (Index axis = x.rank() - 1, rest = i; axis >= 0; --axis) {
+    for (Index axis = x.rank() - 1, inner = i; axis >= 0; --axis) {
       const Index extent = x.shape()[int(axis)];
-      where = text(rest % extent, where.empty() ? "" : ", ", where);
-      rest /= extent;
+      where = text(inner % extent, where.empty() ? "" : ", ", where);
+      inner /= extent;
     }
     ot_require(false, "non_finite_input", what, "[", where, "] is ", values[i],
                "; every value must be finite (leave a pair out by a weight of zero, not by an infinite cost)");

@@ -29,8 +29,8 @@ inline Tensor<double> add_outer_products(const Tensor<double>& base,
   const Index d = base.shape()[0];
   Tensor<double> out = base.clone(), scaled = vectors.slice(begin, end).clone();
   for (Index k = 0; k < scaled.size(); ++k) scaled.data()[k] *= weight[std::size_t(begin + k / d)];
-  if (end > begin) host_gemm(true, false, 1, vectors.slice(begin, end), scaled, 1, out);
-  return symmetric_part(out);
+  if (end > begin) symmetric_product(1, vectors.slice(begin, end), scaled, 1, out);
+  return out;
 }
 
 /// A template, so that only programs that project compile the solvers; Real is double.
