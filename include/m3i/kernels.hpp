@@ -13,6 +13,8 @@
 #include "m3i/kernels/for_rows.hpp"
 #include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/gemm.hpp"
+#include "m3i/kernels/gemm_bf16.hpp"
+#include "m3i/kernels/gemm_small_float.hpp"
 #include "m3i/kernels/instruction_set.hpp"
 #include "m3i/kernels/math.hpp"
 #include "m3i/kernels/reduce.hpp"

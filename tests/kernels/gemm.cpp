@@ -209,3 +209,52 @@ TEST_CASE("gemm: refuses what cannot be a product, with the sizes", "[kernels][e
                     Catch::Contains("gemm") && Catch::Contains("leading") && Catch::Contains("[2, 1] times [1, 3]"));
   CHECK_THROWS_AS(gemm<double>(Device::cpu(), false, false, -1, 3, 1, 1, x, 1, x, 3, 0, x, 3), ShapeError);
 }
+
+TEST_CASE("gemm: bf16 and half give the rounded product for every transpose, odd sums, edges and parts", "[kernels]") {
+  const auto worst = [](auto small) {
+    using T = decltype(small);
+    double found = 0;
+    for (const int flags : {0, 1, 2, 3})
+      for (const Index m : {1, 13, 70})
+        for (const Index n : {1, 17, 100})
+          for (const Index k : {0, 1, 2, 7, 385, 1500}) {
+            const bool trans_a = flags & 1, trans_b = flags & 2;
+            const Index batch = k == 7 ? 3 : 1;
+            const float alpha = k % 2 ? 1.0f : 0.5f, beta = m % 2 ? 0.0f : 0.25f;
+            const auto a = cast<T>(testing::wave<float>({batch, m * k})), b = cast<T>(testing::wave<float>({k * n}, 1)),
+                       c = cast<T>(testing::wave<float>({batch, m * n}, 2)),
+                       bias = cast<T>(testing::wave<float>({n}, 3));
+            const auto wide_a = cast<double>(a), wide_b = cast<double>(b), wide_c = cast<double>(c),
+                       wide_bias = cast<double>(bias);
+            const auto multiply = [&](const auto& x, const auto& y, const auto& z, const auto& start) {
+              using U = std::remove_pointer_t<decltype(x.data())>;
+              gemm_batched<U>(Device::cpu(), batch, trans_a, trans_b, m, n, k, alpha, x.data(), trans_a ? m : k,
+                              y.data(), trans_b ? k : n, beta, z.data(), n, m * k, 0, m * n,
+                              n % 2 ? start.data() : nullptr);
+            };
+            multiply(a, b, c, bias);
+            multiply(wide_a, wide_b, wide_c, wide_bias);
+            found = std::max(found, testing::relative_difference(c, wide_c));
+          }
+    return found;
+  };
+  CHECK(worst(bf16()) < 0x1.02p-8);  // half a unit in the last place, and what float adds to it
+  CHECK(worst(m3i::half()) < 0x1.1p-11);
+}
+
+TEST_CASE("gemm: bf16 gives the same bits for any number of threads", "[kernels]") {
+  const Index m = 300, n = 100, k = 3000;
+  const auto a = cast<bf16>(testing::wave<float>({k, m})), b = cast<bf16>(testing::wave<float>({k, n}, 1));
+  const auto run = [&](bool trans_a) {
+    const Tensor<bf16> c({m, n});
+    gemm<bf16>(Device::cpu(), trans_a, false, m, n, k, 1, a.data(), trans_a ? m : k, b.data(), n, 0, c.data(), n);
+    return cast<float>(c).to_vector();
+  };
+  const int before = thread_count();
+  set_thread_count(1);
+  const auto plain = run(false), transposed = run(true);
+  set_thread_count(3);
+  CHECK(run(false) == plain);
+  CHECK(run(true) == transposed);
+  set_thread_count(before);
+}

@@ -59,7 +59,7 @@ void check_type(const char* name, const F& f, const std::vector<Shape>& shapes, 
 }
 template <class F>
 void check(const char* name, const F& f, const std::vector<Shape>& shapes) {
-  check_type<half>(name, f, shapes, 0x1p-11);
+  check_type<m3i::half>(name, f, shapes, 0x1p-11);
   check_type<bf16>(name, f, shapes, 0x1p-8);
 }
 template <class V>
@@ -122,7 +122,7 @@ TEST_CASE("precision: normalisation sees differences that a small sum would lose
   // 4096 values of 1 and one step of the type above it: the mean lies between two neighbours of the small type.
   const auto check_norm = [](auto small) {
     using T = decltype(small);
-    const float step = std::is_same_v<T, half> ? 0x1p-10f : 0x1p-7f;
+    const float step = std::is_same_v<T, m3i::half> ? 0x1p-10f : 0x1p-7f;
     std::vector<float> values(many);
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = i % 4 ? 1 : 1 + step;
     const auto row = Tensor<float>::from(values, {1, many}), column = row.reshape({1, many, 1});
@@ -142,7 +142,7 @@ TEST_CASE("precision: normalisation sees differences that a small sum would lose
       CHECK(p[7] == 1 / float(many));
     }
   };
-  check_norm(half());
+  check_norm(m3i::half());
   check_norm(bf16());
 }
 
@@ -157,6 +157,6 @@ TEST_CASE("cast: rounds to nearest even, and gives gradients in the type of its 
   CHECK(cast<float>(x).node() == x.node());  // nothing to do, nothing on the tape
   {
     NoGrad guard;
-    CHECK_FALSE(cast<half>(x).needs_grad());
+    CHECK_FALSE(cast<m3i::half>(x).needs_grad());
   }
 }

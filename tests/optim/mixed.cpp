@@ -27,7 +27,7 @@ struct Product {
 
 TEST_CASE("mixed precision: gradients reach float weights, unscaled and added up", "[optim]") {
   for (const Device device : other_devices()) {
-    const Product<half> f(Tensor<float>::from({1, 2, 3}, {3}, device));
+    const Product<m3i::half> f(Tensor<float>::from({1, 2, 3}, {3}, device));
     CHECK(f.mixed.gradient_scale() == 65536);
     const Var<float> x(Tensor<float>::from({0.5f, 1, 3}, {3}, device), true);
     for (int i = 1; i <= 2; ++i) {
@@ -41,7 +41,7 @@ TEST_CASE("mixed precision: gradients reach float weights, unscaled and added up
 }
 
 TEST_CASE("mixed precision: gradients below half's smallest number survive by the scale", "[optim]") {
-  Product<half> f(Tensor<float>::full({2}, 1.0f));
+  Product<m3i::half> f(Tensor<float>::full({2}, 1.0f));
   const Var<float> x(Tensor<float>::full({2}, 1.0f));
   backward(0x1p-30 * sum(f(x)));
   f.mixed.collect();

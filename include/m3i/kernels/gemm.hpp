@@ -2,7 +2,8 @@
 /// Matrix products: C = alpha op(A) op(B) + beta C + bias, all row-major, op an optional transpose.
 ///
 /// On the host register blocks of panels (gemm_host.hpp), on the GPU cuBLASLt (gemm_cublas.hpp); half and bf16 are
-/// multiplied in float. With M3I_COMPILED=1 the host body is only declared here and linked from m3i::compiled.
+/// multiplied in float, on the host by gemm_small_float.hpp. With M3I_COMPILED=1 the host bodies are only declared here
+/// and linked from m3i::compiled.
 
 #include "m3i/core/tensor.hpp"
 #include "m3i/kernels/for_each.hpp"
@@ -47,41 +48,9 @@ struct GemmProblem {
 template <class T>
 void gemm_host(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c);
 
+// The same for half and bf16.
 template <class T>
-struct MatrixToFloat {  // [rows, cols] with leading dimension ld, densely into y
-  const T* x;
-  float* y;
-  Index cols, ld;
-  M3I_HD void operator()(Index i) const { y[i] = float(x[i / cols * ld + i % cols]); }
-};
-template <class T>
-struct MatrixFromFloat {
-  const float* x;
-  T* y;
-  Index cols, ld;
-  M3I_HD void operator()(Index i) const { y[i / cols * ld + i % cols] = T(x[i]); }
-};
-
-/// half and bf16 on the host: multiplied in float, one product of the batch at a time.
-template <class T>
-void gemm_small_float(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c) {
-  const Device cpu = Device::cpu();
-  const Index rows_a = p.trans_a ? p.k : p.m, cols_a = p.trans_a ? p.m : p.k;
-  const Index rows_b = p.trans_b ? p.n : p.k, cols_b = p.trans_b ? p.k : p.n;
-  const Tensor<float> a({rows_a, cols_a}), b({rows_b, cols_b}), c({p.m, p.n}), bias({p.bias ? p.n : 0});
-  if (p.bias) for_each(cpu, p.n, MatrixToFloat<T>{p.bias, bias.data(), p.n, p.n});
-  for (Index i = 0; i < batch; ++i) {
-    T* out = p.c + i * stride_c;
-    for_each(cpu, a.size(), MatrixToFloat<T>{p.a + i * stride_a, a.data(), cols_a, p.lda});
-    for_each(cpu, b.size(), MatrixToFloat<T>{p.b + i * stride_b, b.data(), cols_b, p.ldb});
-    if (p.beta != 0) for_each(cpu, c.size(), MatrixToFloat<T>{out, c.data(), p.n, p.ldc});
-    gemm_host<float>(1,
-                     {p.trans_a, p.trans_b, p.m, p.n, p.k, p.alpha, a.data(), cols_a, b.data(), cols_b, p.beta,
-                      c.data(), p.n, p.bias ? bias.data() : nullptr},
-                     0, 0, 0);
-    for_each(cpu, c.size(), MatrixFromFloat<T>{c.data(), out, p.n, p.ldc});
-  }
-}
+void gemm_small_float(Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c);
 
 inline std::atomic<bool>& tf32_flag() {
   static std::atomic<bool> flag{false};
@@ -184,4 +153,5 @@ void gemm(Device device,
 #endif
 #if !M3I_COMPILED
 #include "m3i/kernels/gemm_host.hpp"
+#include "m3i/kernels/gemm_small_float.hpp"
 #endif

@@ -1,6 +1,7 @@
 #pragma once
-/// The operations that m3i::compiled holds ready for float and double. A program that links it (M3I_COMPILED=1) is told
-/// here that they exist, and compiles none of them again: they are nearly all of the compile time of a network.
+/// The operations that m3i::compiled holds ready for every floating-point type. A program that links it
+/// (M3I_COMPILED=1) is told here that they exist, and compiles none of them again: they are nearly all of the compile
+/// time of a network.
 ///
 /// A new operation works without a line here; with one it stops costing every program its compile time.
 
@@ -89,6 +90,8 @@ namespace m3i {
 inline namespace M3I_ABI {
 M3I_OP_INSTANCES(extern, float)
 M3I_OP_INSTANCES(extern, double)
+M3I_OP_INSTANCES(extern, half)
+M3I_OP_INSTANCES(extern, bf16)
 }  // namespace M3I_ABI
 }  // namespace m3i
 #endif
