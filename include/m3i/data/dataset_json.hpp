@@ -333,8 +333,8 @@ inline void read_classes_json(const std::string& path, SubjectList& list) {
     for (const std::string& key : {nifti_stem(entry.image), entry.subject})
       if (json.contains(key) && !entry.class_label) {
         const Json& value = json[key];
-        require<FileError>(value.is_number_integer() && value >= 0 && value < 100000, path, ": \"", key, "\" is ",
-                           excerpt(value.dump()), ", expected a class number from 0");
+        require<FileError>(value.is_number_integer() && value.get<Index>() >= 0 && value.get<Index>() < 100000, path,
+                           ": \"", key, "\" is ", excerpt(value.dump()), ", expected a class number from 0");
         entry.class_label = value.get<Index>();
         used.insert(key);
       } else if (json.contains(key)) {

@@ -174,7 +174,8 @@ void set_config(C& config, std::string_view assignment) {
     json = value;
   } else {
     const bool bare_list = s->takes_list && value != "null" && (value.empty() || value.front() != '[');
-    json = OrderedJson::parse(bare_list ? "[" + value + "]" : value, nullptr, false);
+    const std::string written = bare_list ? "[" + value + "]" : value;
+    json = OrderedJson::parse(std::string_view(written), nullptr, false);
     if (json.is_discarded() && bare_list) {  // a list of names, written without quotes
       json = OrderedJson::array();
       for (std::size_t at = 0; at <= value.size();) {

@@ -57,7 +57,7 @@ void for_each_line(const std::string& path, Function&& function) {
 }
 
 inline OrderedJson log_record(const std::string& path, Index number, const std::string& line) {
-  OrderedJson record = OrderedJson::parse(line, nullptr, false);
+  OrderedJson record = OrderedJson::parse(std::string_view(line), nullptr, false);
   require<FileError>(record.is_object(), path, ": line ", number, " is not a JSON record { ... }");
   return record;
 }

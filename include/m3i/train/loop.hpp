@@ -72,7 +72,7 @@ class TrainingRun {
         checkpoints_(folder_ + "/checkpoints", config.run.keep) {
     state_.network = std::move(network);
     state_.seed = config.run.seed;
-    state_.config = Json::parse(config_text(config));
+    state_.config = parse_json(config_text(config), "configuration");
   }
 
   template <class Module>

@@ -78,8 +78,9 @@ std::vector<Item> metadata_list(const SafeTensors& file, const char* key) {
   std::vector<Item> out;
   for (const Json& item : json) {
     if constexpr (std::is_integral_v<Item>)
-      require<FileError>(item.is_number_integer() && item >= 0 && item <= std::numeric_limits<Item>::max(), where,
-                         ": holds ", excerpt(item.dump()), ", expected whole numbers from 0");
+      require<FileError>(
+          item.is_number_integer() && std::in_range<Item>(item.get<std::int64_t>()) && item.get<Item>() >= 0, where,
+          ": holds ", excerpt(item.dump()), ", expected whole numbers from 0");
     else require<FileError>(item.is_string(), where, ": holds ", excerpt(item.dump()), ", expected strings");
     out.push_back(item.get<Item>());
   }
