@@ -1,13 +1,26 @@
 #include "m3i/core/memory.hpp"
 
 #include <cstdint>
+#include <set>
 #include <thread>
 #include <vector>
 
+#include "../devices.hpp"
 #include "catch.hpp"
+#include "m3i/core/cuda_graph.hpp"
 #include "m3i/core/tensor.hpp"
+#include "m3i/core/upload.hpp"
+#include "m3i/kernels/for_each.hpp"
 
 using namespace m3i;
+
+namespace {
+struct TwiceOf {
+  const float* x;
+  float* y;
+  M3I_HD void operator()(Index i) const { y[i] = 2 * x[i]; }
+};
+}  // namespace
 
 TEST_CASE("memory: live and peak bytes follow the tensors", "[core]") {
   memory_release_cached();
@@ -92,3 +105,80 @@ TEST_CASE("memory: a GPU tensor in a build without CUDA is refused", "[core][err
   CHECK_THROWS_AS(Tensor<float>({2}).to(Device::cuda()), DeviceError);
 }
 #endif
+
+TEST_CASE("memory: blocks of a set are given to nobody else while the set lives", "[core]") {
+  const Shape shape{1000};
+  float* own = nullptr;
+  Tensor<float> kept;
+  {
+    const MemorySet set(Device::cpu());
+    {
+      const MemorySet::Use use(set);
+      kept = Tensor<float>(shape);
+      own = Tensor<float>(shape).data();          // given back at once
+      CHECK(Tensor<float>(shape).data() == own);  // to the set
+    }
+    std::vector<Tensor<float>> others;
+    for (int i = 0; i < 20; ++i) others.emplace_back(shape);
+    for (const auto& other : others) CHECK(other.data() != own);
+    float* const outlived = kept.data();
+    kept = Tensor<float>();  // given back outside of a Use, and still the set's
+    CHECK(Tensor<float>(shape).data() != outlived);
+    const MemorySet::Use use(set);
+    const Tensor<float> again(shape), both(shape);
+    CHECK(std::set<float*>{again.data(), both.data()} == std::set<float*>{own, outlived});
+  }
+  memory_release_cached();  // the set has ended: its blocks are free like others
+}
+
+TEST_CASE("memory: an error of the limit names the blocks that hold most", "[core][errors]") {
+  detail::Pool pool(Device::cpu());
+  void* const large = pool.take(240 << 10);
+  pool.set_limit(256 << 10);
+  CHECK_THROWS_WITH(pool.take(200 << 10), Catch::Contains("on cpu") && Catch::Contains("peak") &&
+                                              Catch::Contains("the largest in use: 1 of 240 KiB"));
+  pool.give_back(large);
+}
+
+TEST_CASE("a recorded step on the host is the step", "[core]") {
+  int runs = 0;
+  CudaGraph graph(
+      Device::emulated(), [&] { ++runs; }, 2);
+  CHECK(runs == 2);
+  graph.replay();
+  CHECK(runs == 3);
+  CHECK_THROWS_WITH(CudaGraph(
+                        Device::cpu(), [] {}, 0),
+                    Catch::Contains("warm up"));
+}
+
+TEST_CASE("a step recorded on a GPU does again what it did, on new input", "[core]") {
+  if (!has_gpu()) return;
+  const Device gpu = Device::cuda();
+  const Tensor<float> x = Tensor<float>::full({1000}, 1, gpu), y = Tensor<float>::zeros({1000}, gpu);
+  CudaGraph graph(gpu, [&] {
+    const Tensor<float> twice(x.shape(), gpu);
+    for_each(gpu, x.size(), TwiceOf{x.data(), twice.data()});
+    for_each(gpu, x.size(), TwiceOf{twice.data(), y.data()});
+  });
+  x.copy_from(Tensor<float>::full({1000}, 3));
+  const Tensor<float> other = Tensor<float>::full({1000}, 7, gpu);  // not in the graph's memory
+  graph.replay();
+  CHECK(y.to_vector() == std::vector<float>(1000, 12));
+  CHECK(other.to_vector() == std::vector<float>(1000, 7));
+  CHECK_THROWS_AS(CudaGraph(gpu, [&] { y.to_vector(); }), DeviceError);
+}
+
+TEST_CASE("uploads come one after the other, on every device", "[core]") {
+  std::vector<Device> devices{Device::cpu(), Device::emulated()};
+  if (has_gpu()) devices.push_back(Device::cuda());
+  for (const Device device : devices) {
+    Uploader<float> upload;
+    for (const Index n : {5, 5, 5, 9, 9, 0, 5}) {
+      const Tensor<float> x = Tensor<float>::full({n}, float(n));
+      const Tensor<float> there = upload(x, device);
+      CHECK(there.device() == device);
+      CHECK(there.to_vector() == x.to_vector());
+    }
+  }
+}

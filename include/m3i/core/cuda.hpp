@@ -22,6 +22,43 @@ inline cudaStream_t& current_stream() {
   return stream;
 }
 
+/// Whether the current stream notes its work for a CUDA graph instead of doing it.
+inline bool stream_is_capturing() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (!current_stream()) return false;  // the default stream never is
+  check_cuda(cudaStreamIsCapturing(current_stream(), &status), "stream");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+/// A stream that does not wait for the default stream, on a device, which is current while it is made.
+class CudaStream {
+ public:
+  explicit CudaStream(Device device);
+  ~CudaStream() { cudaStreamDestroy(stream_); }
+  CudaStream(const CudaStream&) = delete;
+  CudaStream& operator=(const CudaStream&) = delete;
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+/// A mark in a stream that others can wait for.
+class CudaEvent {
+ public:
+  explicit CudaEvent(Device device);
+  ~CudaEvent() { cudaEventDestroy(event_); }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+
+  void record(cudaStream_t stream) const { check_cuda(cudaEventRecord(event_, stream), "event"); }
+  void wait() const { check_cuda(cudaEventSynchronize(event_), "event"); }
+  void wait_in(cudaStream_t stream) const { check_cuda(cudaStreamWaitEvent(stream, event_, 0), "event"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 /// Makes a device current for a scope.
 class DeviceGuard {
  public:
@@ -36,6 +73,15 @@ class DeviceGuard {
  private:
   int before_ = 0;
 };
+
+inline CudaStream::CudaStream(Device device) {
+  DeviceGuard guard(device);
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+}
+inline CudaEvent::CudaEvent(Device device) {
+  DeviceGuard guard(device);
+  check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "event");
+}
 
 }  // namespace M3I_ABI
 }  // namespace m3i

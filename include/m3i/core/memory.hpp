@@ -5,11 +5,16 @@
 /// GPU a synchronisation, a cached one costs a map look-up. Large blocks of the host are cut from an arena, which joins
 /// them again; small ones, and those of a GPU, are kept by size in a free list.
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "m3i/core/arena.hpp"
 #include "m3i/core/cuda.hpp"
@@ -26,10 +31,24 @@ struct MemoryStats {
 
 namespace detail {
 
+class Pool;
+/// The set of blocks that this thread takes from one pool instead of everybody's; see MemorySet.
+struct ChosenSet {
+  const Pool* pool = nullptr;
+  int number = 0;
+};
+inline ChosenSet& chosen_set() {
+  static thread_local ChosenSet set;
+  return set;
+}
+
 inline void* system_allocate(std::size_t bytes, [[maybe_unused]] Device device) {
 #if M3I_CUDA
   if (!device.on_host()) {
     DeviceGuard guard(device);
+    require<DeviceError>(!stream_is_capturing(), "memory: ", bytes, " bytes more on ", device,
+                         " while a CUDA graph is captured, when the device gives none; the step took other sizes ",
+                         "than in its warm-up: let it run more often before, or keep its shapes equal");
     void* block = nullptr;
     if (cudaMalloc(&block, bytes) != cudaSuccess) {
       cudaGetLastError();  // clear it: the caller frees its cache and asks again
@@ -68,10 +87,19 @@ class Pool {
   void give_back(void* block) noexcept {
     const std::scoped_lock lock(mutex_);
     if (arena_ && arena_->give_back(block)) return count_arena();
-    const auto it = sizes_.find(block);
-    stats_.live -= Index(it->second);
-    free_.emplace(it->second, block);
-    sizes_.erase(it);
+    const auto it = taken_.find(block);
+    stats_.live -= Index(it->second.bytes);
+    free_[it->second.set].emplace(it->second.bytes, block);
+    taken_.erase(it);
+  }
+
+  /// Blocks of a set, free and taken, belong to everybody from now on.
+  void dissolve(int set) {
+    const std::scoped_lock lock(mutex_);
+    free_[0].merge(free_[set]);
+    free_.erase(set);
+    for (auto& [block, taken] : taken_)
+      if (taken.set == set) taken.set = 0;
   }
 
   void release_cached() {
@@ -93,11 +121,11 @@ class Pool {
 
  private:
   void release_locked() {
-    for (const auto& [bytes, block] : free_) {
+    for (const auto& [bytes, block] : free_[0]) {  // not those of sets, whose addresses others have noted
       system_free(block, device_);
       stats_.reserved -= Index(bytes);
     }
-    free_.clear();
+    free_[0].clear();
     if (arena_) arena_->release(), count_arena();
   }
   void* take_from_arena(std::size_t bytes) {
@@ -116,13 +144,14 @@ class Pool {
   /// A block of this size or a little more, from those that were given back or from the system.
   void* take_from_list(std::size_t bytes) {
     void* block = nullptr;
-    if (const auto it = free_.lower_bound(bytes);
-        it != free_.end() && it->first <= bytes + bytes / 4 &&
+    const int set = chosen_set().pool == this ? chosen_set().number : 0;
+    FreeList& free = free_[set];
+    if (const auto it = free.lower_bound(bytes);
+        it != free.end() && it->first <= bytes + bytes / 4 &&
         (stats_.limit <= 0 || stats_.live + Index(it->first) <= stats_.limit)) {
       block = it->second;
-      sizes_[block] = it->first;
       bytes = it->first;
-      free_.erase(it);
+      free.erase(it);
     } else {
       if (stats_.limit > 0 && stats_.reserved + Index(bytes) > stats_.limit) release_locked();
       block = system_allocate(bytes, device_);
@@ -131,24 +160,45 @@ class Pool {
         block = system_allocate(bytes, device_);
       }
       if (!block) out_of_memory(bytes, "what the device has");
-      sizes_[block] = bytes;
       stats_.reserved += Index(bytes);
       ++stats_.system_allocations;
     }
+    taken_[block] = {bytes, set};
     stats_.live += Index(bytes);
     return block;
   }
   [[noreturn]] void out_of_memory(std::size_t bytes, const char* bound) {
     fail<DeviceError>("memory: ", bytes >> 20, " MiB more on ", device_, " exceed ", bound, " (", stats_.live >> 20,
-                      " MiB in use, peak ", stats_.peak >> 20, " MiB, limit ", stats_.limit >> 20,
-                      " MiB, 0 = none); use a smaller batch or volume, or checkpoint() the large modules");
+                      " MiB in use, ", (stats_.reserved - stats_.live) >> 20, " MiB kept free, peak ",
+                      stats_.peak >> 20, " MiB, limit ", stats_.limit >> 20, " MiB, 0 = none)", largest_blocks(),
+                      "; use a smaller batch or volume, or checkpoint() the large modules");
   }
+  /// "; the largest in use: 3 of 524288 KiB, 1 of 960 KiB" for the sizes that hold most. Not for the arena's blocks.
+  std::string largest_blocks() const {
+    std::map<std::size_t, Index> counts;
+    for (const auto& [block, taken] : taken_) ++counts[taken.bytes];
+    std::vector<std::pair<std::size_t, Index>> sizes(counts.begin(), counts.end());
+    std::sort(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) {
+      return a.first * std::size_t(a.second) > b.first * std::size_t(b.second);
+    });
+    if (sizes.size() > 5) sizes.resize(5);
+    std::string out;
+    for (const auto& [size, count] : sizes)
+      out += text(out.empty() ? "; the largest in use: " : ", ", count, " of ", size >> 10, " KiB");
+    return out;
+  }
+
+  struct Taken {
+    std::size_t bytes;
+    int set;
+  };
+  using FreeList = std::multimap<std::size_t, void*>;
 
   mutable std::mutex mutex_;
   Device device_;
   MemoryStats stats_;
-  std::multimap<std::size_t, void*> free_;
-  std::map<void*, std::size_t> sizes_;
+  std::map<int, FreeList> free_;  ///< by set; 0 is everybody's
+  std::map<void*, Taken> taken_;
   std::unique_ptr<Arena> arena_;  ///< the host's
   Index arena_live_ = 0, arena_reserved_ = 0, arena_growths_ = 0;
 };
@@ -203,6 +253,35 @@ inline void memory_reset_peak(Device device = Device::cpu()) { detail::pool(devi
 inline void memory_set_limit(Index bytes, Device device = Device::cpu()) { detail::pool(device).set_limit(bytes); }
 /// Gives cached blocks back to the system.
 inline void memory_release_cached(Device device = Device::cpu()) { detail::pool(device).release_cached(); }
+
+/// Blocks of a device that are nobody else's, so that who has noted their addresses may write to them again: a CUDA
+/// graph. What a thread asks for while it holds a Use comes from the set and goes back to it. When the set ends, its
+/// blocks are everybody's. Large blocks of the host, which come from the arena, are not kept apart.
+class MemorySet {
+ public:
+  explicit MemorySet(Device device) : pool_(&detail::pool(device)) {
+    static std::atomic<int> count{0};
+    number_ = ++count;
+  }
+  ~MemorySet() { pool_->dissolve(number_); }
+  MemorySet(const MemorySet&) = delete;
+  MemorySet& operator=(const MemorySet&) = delete;
+
+  class Use {
+   public:
+    explicit Use(const MemorySet& set) : before_(std::exchange(detail::chosen_set(), {set.pool_, set.number_})) {}
+    ~Use() { detail::chosen_set() = before_; }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    detail::ChosenSet before_;
+  };
+
+ private:
+  detail::Pool* pool_;
+  int number_ = 0;
+};
 
 /// Copies bytes between any two devices; returns when host memory may be reused.
 inline void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {

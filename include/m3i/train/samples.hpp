@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "m3i/core/upload.hpp"
 #include "m3i/data/loader.hpp"
 #include "m3i/data/transform.hpp"
 #include "m3i/train/cohort.hpp"
@@ -159,6 +160,7 @@ class TrainingBatches {
              .position = first_item % Index(entries_.size())},
             [this, &cohort](Index item) { return cohort.entry(entries_[std::size_t(item)]).image; }) {}
 
+  /// The next batch, for work that is given before the next call.
   VolumeBatch next(Index size, Device device) {
     std::vector<AugmentedSample> samples;
     std::vector<Index> entries;
@@ -167,7 +169,10 @@ class TrainingBatches {
       samples.push_back(std::move(value));
       entries.push_back(entries_[std::size_t(place.item)]);
     }
-    return make_batch(samples, std::move(entries), device);
+    VolumeBatch batch = make_batch(samples, std::move(entries), Device::cpu());
+    batch.images = upload_images_(batch.images, device);
+    if (batch.labels.defined()) batch.labels = upload_labels_(batch.labels, device);
+    return batch;
   }
 
  private:
@@ -175,6 +180,8 @@ class TrainingBatches {
 
   std::vector<Index> entries_;
   Loader<AugmentedSample> loader_;
+  Uploader<float> upload_images_;
+  Uploader<std::int64_t> upload_labels_;
 };
 
 /// Every class as often as the largest one: entries of the others are repeated in turn.
