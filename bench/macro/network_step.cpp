@@ -1,7 +1,8 @@
 // Time and peak memory of one step of a network on one volume, as one JSON line: forward, backward and Adam, or forward
 // alone. bench/peers/networks.py does the same work in PyTorch, from the weights that --export writes.
 //
-//     network_step nnformer|unetr SIZE [--infer] [--checkpoint] [--embedding 96] [--steps 3] [--export FILE]
+//     network_step nnformer|unetr SIZE [--infer] [--checkpoint] [--embedding 96] [--steps 3]
+//                  [--dtype f32|bf16|f16] [--export FILE]
 
 #include <cstdio>
 #include <cstdlib>
@@ -15,26 +16,28 @@
 
 #include "m3i/io/safetensors.hpp"
 #include "m3i/testing.hpp"
+#include "m3i/train/mixed_network.hpp"
 #include "m3i/train/weights.hpp"
 
 namespace {
 using namespace m3i;
 
 struct Request {
-  std::string network, file;
+  std::string network, file, dtype = "f32";
   Index size = 128, embedding = 96, steps = 3;
   bool infer = false, checkpoint = false;
 };
 
-template <class Network>
-bench::StepTimes measure(const Request& r, const Network& net) {
+template <template <class> class Net, class Options>
+bench::StepTimes measure(const Request& r, const Net<float>& net, const Options& options) {
   const Var<float> x(testing::wave<float>({1, r.size, r.size, r.size, 1}));
   if (!r.file.empty()) {
     auto arrays = state_arrays<float>(net);
     arrays.emplace_back("bench.input", x.value());
     write_safetensors(r.file, arrays, {{"format", "pt"}});
   }
-  return bench::measure_step(net, x, r.infer, r.steps);
+  const MixedNetwork<Net> mixed(parse_dtype(r.dtype), net, options);
+  return bench::measure_step(mixed, parameters<float>(net), mixed.precision(), x, r.infer, r.steps);
 }
 }  // namespace
 
@@ -47,30 +50,35 @@ int main(int argc, char** argv) {
     else if (word == "--checkpoint") r.checkpoint = true;
     else if (word == "--embedding") r.embedding = std::atol(value());
     else if (word == "--steps") r.steps = std::atol(value());
+    else if (word == "--dtype") r.dtype = value();
     else if (word == "--export") r.file = value();
     else if (r.network.empty()) r.network = word;
     else r.size = std::atol(word.c_str());
   }
   if ((r.network != "nnformer" && r.network != "unetr") || r.size < 16 || r.steps < 1) {
     std::fputs(
-        "network_step nnformer|unetr SIZE [--infer] [--checkpoint] [--embedding 96] [--steps 3] [--export FILE]\n",
+        "network_step nnformer|unetr SIZE [--infer] [--checkpoint] [--embedding 96] [--steps 3] [--dtype f32|bf16|f16] "
+        "[--export FILE]\n",
         stderr);
     return 2;
   }
   Index count = 0;
   bench::StepTimes t;
-  bench::with_network(r.network, r.size, r.embedding, r.checkpoint, [&](const auto& net) {
+  seed_initializer(1);
+  bench::with_options(r.network, r.size, r.embedding, r.checkpoint, [&](auto kind, const auto& options) {
+    const typename decltype(kind)::template type<float> net(options);
     count = count_parameters(net);
-    t = measure(r, net);
+    t = measure(r, net, options);
   });
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
-      "{\"work\": \"%s %ld^3 %s%s\", \"parameters\": %ld, \"forward_s\": %.4f, \"backward_s\": %.4f, \"adam_s\": %.4f, "
+      "{\"work\": \"%s %ld^3 %s%s%s\", \"parameters\": %ld, \"forward_s\": %.4f, \"backward_s\": %.4f, \"adam_s\": "
+      "%.4f, "
       "\"step_s\": %.4f, \"loss\": %.9g, \"peak_tensors_mib\": %ld, \"peak_process_mib\": %ld, "
       "\"new_blocks_in_last_step\": %ld, \"threads\": %d}\n",
       r.network == "unetr" ? "unetr-768" : text("nnformer-", r.embedding).c_str(), long(r.size),
-      r.infer ? "inference" : "training step", r.checkpoint ? ", checkpointed" : "", long(count), t.forward, t.back,
-      t.update, t.step(), t.loss, long(memory_stats().peak >> 20), usage.ru_maxrss >> 10, long(t.new_blocks),
-      thread_count());
+      r.infer ? "inference" : "training step", r.checkpoint ? ", checkpointed" : "",
+      r.dtype == "f32" ? "" : text(", ", r.dtype).c_str(), long(count), t.forward, t.back, t.update, t.step(), t.loss,
+      long(memory_stats().peak >> 20), usage.ru_maxrss >> 10, long(t.new_blocks), thread_count());
 }

@@ -9,21 +9,27 @@
 namespace m3i::bench {
 
 /// nnFormer's finest output alone.
+template <class T>
 struct Finest {
-  NnFormer<float> net;
-  Var<float> operator()(const Var<float>& x) const { return net(x)[0]; }
+  NnFormer<T> net;
+  explicit Finest(const NnFormerOptions& o) : net(o) {}
+  Var<T> operator()(const Var<T>& x) const { return net(x)[0]; }
   template <class Visitor>
   void visit_fields(const Visitor& visitor) const {
     net.visit_fields(visitor);
   }
 };
 
-/// f(network) for "nnformer" or "unetr" (768 wide), on volumes size^3, the same weights each time. nnFormer has no
-/// stochastic depth here, so that its peers compute the same.
+/// f(of<Network>, options) for "nnformer" or "unetr" (768 wide), on volumes size^3: of<Network>::type<T> is the network
+/// in type T. nnFormer has no stochastic depth here, so that its peers compute the same.
+template <template <class> class Net>
+struct of {
+  template <class T>
+  using type = Net<T>;
+};
 template <class F>
-void with_network(const std::string& name, Index size, Index embedding, bool checkpoint, const F& f) {
-  seed_initializer(1);
-  if (name == "unetr") return f(Unetr<float>({.image = {size, size, size}, .checkpoint = checkpoint}));
+void with_options(const std::string& name, Index size, Index embedding, bool checkpoint, const F& f) {
+  if (name == "unetr") return f(of<Unetr>(), UnetrOptions{.image = {size, size, size}, .checkpoint = checkpoint});
   NnFormerOptions o;
   o.image = {size, size, size};
   o.embedding = embedding;
@@ -31,7 +37,17 @@ void with_network(const std::string& name, Index size, Index embedding, bool che
   o.deep_supervision = false;
   o.drop_path = 0;
   o.checkpoint = checkpoint;
-  f(Finest{NnFormer<float>(o)});
+  f(of<Finest>(), o);
+}
+
+/// f(network), in float, the same weights each time.
+template <class F>
+void with_network(const std::string& name, Index size, Index embedding, bool checkpoint, const F& f) {
+  seed_initializer(1);
+  with_options(name, size, embedding, checkpoint, [&](auto kind, const auto& options) {
+    using Network = typename decltype(kind)::template type<float>;
+    f(Network(options));
+  });
 }
 
 }  // namespace m3i::bench

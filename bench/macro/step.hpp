@@ -9,6 +9,7 @@
 #include "m3i/nn/fields.hpp"
 #include "m3i/ops/loss.hpp"
 #include "m3i/optim/adam.hpp"
+#include "m3i/optim/mixed.hpp"
 
 namespace m3i::bench {
 
@@ -23,10 +24,14 @@ struct StepTimes {
   double step() const { return forward + back + update; }
 };
 
-/// Forward, backward and Adam against the input itself, or forward alone.
+/// Forward, backward and Adam against the input itself, or forward alone. `net` may compute in copies of `learned`.
 template <class Network>
-StepTimes measure_step(const Network& net, const Var<float>& x, bool infer, Index steps) {
-  const auto learned = parameters<float>(net);
+StepTimes measure_step(const Network& net,
+                       const std::vector<Var<float>>& learned,
+                       const MixedPrecision& mixed,
+                       const Var<float>& x,
+                       bool infer,
+                       Index steps) {
   std::optional<Adam<float>> adam;  // its moments take twice the memory of the parameters
   if (!infer) adam.emplace(learned, AdamOptions{.lr = 1e-4});
   StepTimes best;
@@ -44,8 +49,10 @@ StepTimes measure_step(const Network& net, const Var<float>& x, bool infer, Inde
       const Var<float> loss = mse_loss(net(x), x);
       now.forward = seconds_since(start), start = std::chrono::steady_clock::now();
       backward(loss);
+      mixed.collect();
       now.back = seconds_since(start), start = std::chrono::steady_clock::now();
       adam->step();
+      mixed.refresh();
       now.update = seconds_since(start);
       now.loss = double(loss.value().item());
     }
@@ -55,6 +62,10 @@ StepTimes measure_step(const Network& net, const Var<float>& x, bool infer, Inde
     best.loss = now.loss, best.new_blocks = now.new_blocks;
   }
   return best;
+}
+template <class Network>
+StepTimes measure_step(const Network& net, const Var<float>& x, bool infer, Index steps) {
+  return measure_step(net, parameters<float>(net), MixedPrecision(), x, infer, steps);
 }
 
 }  // namespace m3i::bench
