@@ -23,9 +23,9 @@ inline double ot_loss(const OtResult& result, const Tensor<double>& target, OtLo
   double cross = 0, entropy = 0, total = 0;
   const double *w = target.data(), *log_plan = result.log_plan.data();
   for (Index k = 0; k < target.size(); ++k) {
+    if (w[k] == 0) continue;
     ot_require(math::is_finite(w[k]), "non_finite_input", "ot_loss: target element ", k, " is ", w[k]);
     ot_require(w[k] >= 0, "invalid_target", "ot_loss: target element ", k, " = ", w[k], " is negative");
-    if (w[k] == 0) continue;
     ot_require(math::is_finite(log_plan[k]), "infinite_loss", "ot_loss: target element ", k, " = ", w[k],
                " where a weight is zero: the plan is zero there and the loss infinite");
     cross -= w[k] * log_plan[k];
@@ -71,6 +71,23 @@ inline ActiveSet ot_active_set(const OtResult& result) {
         break;
       }
   return set;
+}
+
+/// Adds the row sums [n] of x [n, m], its column sums [m] and its sum to `sums` [n + m + 1].
+inline void add_marginals(const double* x, Index n, Index m, double* sums) {
+  double* M3I_RESTRICT columns = sums + n;
+  double all = 0;
+  for (Index i = 0; i < n; ++i, x += m) {
+    double sum = 0;
+    M3I_SIMD_REDUCE(+, sum)
+    for (Index j = 0; j < m; ++j) {
+      sum += x[j];
+      columns[j] += x[j];
+    }
+    sums[i] += sum;
+    all += sum;
+  }
+  sums[n + m] += all;
 }
 
 /// H z = g on the active set, and nothing elsewhere, by conjugate gradients with the diagonal as preconditioner.
@@ -167,12 +184,8 @@ inline Tensor<double> ot_implicit_gradient(const OtResult& result,
   const Tensor<double> plan = result.plan();
   const double *p = plan.data(), *w = target.data();
   std::vector<double> sums(std::size_t(n + m + 1), 0.0), rhs(sums.size(), 0.0), z(sums.size(), 0.0);
-  for (Index i = 0; i < n; ++i)
-    for (Index j = 0; j < m; ++j)
-      for (const Index k : {i, n + j, n + m}) {
-        sums[std::size_t(k)] += p[i * m + j];
-        rhs[std::size_t(k)] += w[i * m + j];
-      }
+  detail::add_marginals(p, n, m, sums.data());
+  detail::add_marginals(w, n, m, rhs.data());
   const detail::ActiveSet set = detail::ot_active_set(result);
   if (std::max(n, m) <= direct_limit) {
     detail::DualSystem system;
@@ -184,10 +197,14 @@ inline Tensor<double> ot_implicit_gradient(const OtResult& result,
     detail::DualConjugateGradient(p, sums.data(), sums.data() + n, sums.back(), set).solve(rhs, z);
   }
   Tensor<double> gradient(target.shape());
-  for (Index i = 0; i < n; ++i)
-    for (Index j = 0; j < m; ++j)
-      gradient.data()[i * m + j] =
-          (w[i * m + j] - p[i * m + j] * (z[std::size_t(i)] + z[std::size_t(n + j)] + z.back())) / result.epsilon;
+  const double *columns = z.data() + n, unit = 1 / result.epsilon;
+  for (Index i = 0; i < n; ++i) {
+    const double *plan_row = p + i * m, *target_row = w + i * m;
+    double* M3I_RESTRICT out = gradient.data() + i * m;
+    const double level = z[std::size_t(i)] + z.back();
+    M3I_SIMD
+    for (Index j = 0; j < m; ++j) out[j] = (target_row[j] - plan_row[j] * (level + columns[j])) * unit;
+  }
   return gradient;
 }
 

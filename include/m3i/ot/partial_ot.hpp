@@ -29,11 +29,12 @@ inline OtReduction ot_reduce(const OtProblem& problem) {
   for (Index j = 0; j < problem.q.size(); ++j)
     if (problem.q.data()[j] > 0) out.cols.push_back(j);
   const Index m = problem.q.size();
-  out.cost.reserve(out.rows.size() * out.cols.size());
+  out.cost.resize(out.rows.size() * out.cols.size());
+  double* to = out.cost.data();
   for (const Index i : out.rows)
-    for (const Index j : out.cols) out.cost.push_back(problem.cost.data()[i * m + j]);
-  const auto [low, high] = std::minmax_element(out.cost.begin(), out.cost.end());
-  out.lowest = *low, out.range = *high - *low;
+    for (const Index j : out.cols) *to++ = problem.cost.data()[i * m + j];
+  const auto [low, high] = ot_range(out.cost.data(), Index(out.cost.size()));
+  out.lowest = low, out.range = high - low;
   for (double& c : out.cost) c -= out.lowest;
   return out;
 }
@@ -178,9 +179,8 @@ OtResult ot_solve_sweeps(const OtProblem& problem, const OtOptions& options, dou
 
 /// Rounding alone moves a sum of the plan by u |log plan|: what no solver can undercut.
 inline double ot_rounding(const OtProblem& problem) {
-  const auto values = problem.cost.span();
-  const auto [low, high] = std::minmax_element(values.begin(), values.end());
-  return std::numeric_limits<double>::epsilon() * (*high - *low) / problem.epsilon;
+  const auto [low, high] = ot_range(problem.cost.data(), problem.cost.size());
+  return std::numeric_limits<double>::epsilon() * (high - low) / problem.epsilon;
 }
 
 /// Of a problem that ot_checked has passed.

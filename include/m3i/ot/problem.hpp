@@ -85,9 +85,11 @@ struct OtResult {
 
   Tensor<double> plan() const {
     Tensor<double> out(log_plan.shape());
-    const double* from = log_plan.data();
-    double* to = out.data();
-    for (Index i = 0; i < out.size(); ++i) to[i] = math::exp(from[i]);
+    const double* M3I_RESTRICT from = log_plan.data();
+    double* M3I_RESTRICT to = out.data();
+    const Index size = out.size();
+    M3I_SIMD
+    for (Index i = 0; i < size; ++i) to[i] = math::exp(from[i]);
     return out;
   }
 };
@@ -122,6 +124,16 @@ inline double ot_sum(const Tensor<double>& x) {
   double total = 0;
   for (const double v : x.span()) total += v;
   return total;
+}
+
+/// The smallest and the largest of n > 0 values.
+inline std::pair<double, double> ot_range(const double* values, Index n) {
+  double low = values[0], high = values[0];
+  M3I_SIMD_REDUCE(min, low)
+  for (Index k = 0; k < n; ++k) low = math::min(low, values[k]);
+  M3I_SIMD_REDUCE(max, high)
+  for (Index k = 0; k < n; ++k) high = math::max(high, values[k]);
+  return {low, high};
 }
 
 inline void ot_check_weight(const char* name, const char* side, const Tensor<double>& w, Index n) {

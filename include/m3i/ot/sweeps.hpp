@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "m3i/core/config.hpp"
+#include "m3i/core/parallel.hpp"
 #include "m3i/ot/problem.hpp"
 
 namespace m3i {
@@ -54,19 +54,20 @@ void row_log_sums(const T* kernel, const T* b, T* out, Index n, Index m) {
   }
 }
 
-/// out_j = log sum_i exp(L_ij + a_i); top is scratch [m].
+/// out_j = log sum_i exp(L_ij + a_i) for m columns of a kernel whose rows are `stride` apart; top is scratch [m].
 template <class T>
-void col_log_sums(const T* kernel, const T* a, T* M3I_RESTRICT out, T* M3I_RESTRICT top, Index n, Index m) {
+void col_log_sums(
+    const T* kernel, Index stride, const T* a, T* M3I_RESTRICT out, T* M3I_RESTRICT top, Index n, Index m) {
   std::fill(top, top + m, -std::numeric_limits<T>::infinity());
   std::fill(out, out + m, T(0));
   for (Index i = 0; i < n; ++i) {
-    const T* M3I_RESTRICT row = kernel + i * m;
+    const T* M3I_RESTRICT row = kernel + i * stride;
     const T shift = a[i];
     M3I_SIMD
     for (Index j = 0; j < m; ++j) top[j] = math::max(top[j], row[j] + shift);
   }
   for (Index i = 0; i < n; ++i) {
-    const T* M3I_RESTRICT row = kernel + i * m;
+    const T* M3I_RESTRICT row = kernel + i * stride;
     const T shift = a[i];
     M3I_SIMD
     for (Index j = 0; j < m; ++j) out[j] += math::exp(row[j] + shift - top[j]);
@@ -84,13 +85,22 @@ T log_sum(const T* x, const T* y, Index n) {
   return top + std::log(sum);
 }
 
+/// Entries of the kernel that are worth a thread of their own. A batch of problems is spread over the threads as such,
+/// and a pass within it stays on its thread; either way each sum is taken in one order.
+inline constexpr Index ot_grain = 16384;
+
 template <class T>
 void row_pass(OtState<T>& s) {
-  row_log_sums(s.kernel.data(), s.b.data(), s.row_lse.data(), s.n, s.m);
+  parallel_chunks(s.n, std::max<Index>(1, ot_grain / s.m), [&s](Index begin, Index end) {
+    row_log_sums(s.kernel.data() + begin * s.m, s.b.data(), s.row_lse.data() + begin, end - begin, s.m);
+  });
 }
 template <class T>
 void col_pass(OtState<T>& s) {
-  col_log_sums(s.kernel.data(), s.a.data(), s.col_lse.data(), s.top.data(), s.n, s.m);
+  parallel_chunks(s.m, std::max<Index>(64, ot_grain / s.n), [&s](Index begin, Index end) {
+    col_log_sums(s.kernel.data() + begin, s.m, s.a.data(), s.col_lse.data() + begin, s.top.data() + begin, s.n,
+                 end - begin);
+  });
 }
 
 /// Maximises the dual over one side's potentials z and, in the partial regime, over t as well: as in filling vessels,
