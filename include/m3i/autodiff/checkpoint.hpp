@@ -25,19 +25,20 @@ Var<T> checkpoint(F f, const std::vector<Var<T>>& inputs, Random* random = nullp
     y = f(inputs).value();
   }
   std::vector<std::shared_ptr<detail::TapeNode>> nodes;
-  for (const Var<T>& x : inputs) nodes.push_back(x.node());
+  std::vector<Kept<T>> kept;
+  for (const Var<T>& x : inputs) nodes.push_back(x.node()), kept.push_back(x.kept());
   // Recorded even when no input needs a gradient: the parameters inside f may.
   return record_node<T>("checkpoint", std::move(y), std::move(nodes),
-                        [f = std::move(f), inputs, random, before](const Tensor<T>& dy) {
+                        [f = std::move(f), kept, random, before](const Tensor<T>& dy) {
                           const Random now = random ? std::exchange(*random, before) : Random(0);
                           std::vector<Var<T>> again;
-                          for (const Var<T>& x : inputs) again.emplace_back(x.value(), x.needs_grad());
+                          for (const Kept<T>& x : kept) again.emplace_back(x.value(), x.needs_grad());
                           const Var<T> result = f(again);
                           if (result.needs_grad()) backward(result, dy);
                           if (random) *random = now;
-                          for (std::size_t i = 0; i < inputs.size(); ++i)
-                            if (inputs[i].needs_grad() && again[i].has_grad())
-                              gather_add(again[i].grad(), inputs[i].grad(), SameIndex{});
+                          for (std::size_t i = 0; i < kept.size(); ++i)
+                            if (kept[i].needs_grad() && again[i].has_grad())
+                              gather_add(again[i].grad(), kept[i].grad(), SameIndex{});
                         });
 }
 

@@ -28,7 +28,8 @@ Var<T> record_node(const char* name,
 /// Puts y = operation(inputs) on the tape.
 ///
 /// `backward(dy)` adds to the gradients of those inputs that need one. What it captures stays in memory until backward
-/// has used it: capture tensors, inputs, or x.gradient() where x's value is not read; never the result (a cycle).
+/// has used it: capture tensors, x.kept() of inputs, or x.gradient() where x's value is not read; never the result (a
+/// cycle). A result that one pass can compute again says so: record(...).recomputable(recipe_from(...)).
 /// Nothing is kept under NoGrad, or when no input needs a gradient. The inputs' type is the result's but for cast().
 template <class T, class In = T>
 Var<T> record(const char* name,

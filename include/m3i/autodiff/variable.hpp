@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "m3i/core/tensor.hpp"
+#include "m3i/autodiff/kept.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -141,6 +141,16 @@ class Var {
   }
   /// The gradient without the value.
   Gradient<T> gradient() const { return Gradient<T>(node_); }
+  /// Value and gradient as a gradient function captures them: the value, or how to compute it again.
+  Kept<T> kept() const { return Kept<T>(value_, recipe_, node_); }
+  /// Lets the tape compute the value again instead of keeping it; no recipe, or nothing to differentiate: no change.
+  Var recomputable(std::shared_ptr<Recipe<T>> recipe) const {
+    Var y = *this;
+    if (!recipe || !needs_grad()) return y;
+    recipe->value = value_;
+    y.recipe_ = std::move(recipe);
+    return y;
+  }
   /// A new value of the same shape for a leaf (optimisers, loading); may move it to another device.
   void set_value(Tensor<T> value) const {
     require(value.shape() == shape(), "variable: new value ", value.shape(), " for shape ", shape());
@@ -158,6 +168,7 @@ class Var {
 
   std::shared_ptr<Tensor<T>> value_;
   std::shared_ptr<detail::GradNode<T>> node_;
+  std::shared_ptr<Recipe<T>> recipe_;  ///< null for most: the value is kept
 
   template <class U>
   friend Var<U> record_node(const char* name,

@@ -142,7 +142,7 @@ class Arena {
   std::size_t live() const { return live_; }
   /// Resident bytes beyond the peak that are let be: pages that go and come in every step cost more than they are
   /// worth.
-  std::size_t slack() const { return peak_ / 32 + 8 * page; }
+  std::size_t slack() const { return peak_ / 16 + 8 * page; }
   std::size_t growths() const { return growths_; }  ///< how often a block needed pages that were not resident
   std::size_t free_blocks() const { return free_.size(); }
 

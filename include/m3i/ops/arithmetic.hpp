@@ -149,30 +149,45 @@ void reduce_to(const Shape& to, const Slope& slope, const Tensor<T>& grad) {
 }
 
 template <class Op, class T>
-Var<T> binary(const Var<T>& a, const Var<T>& b) {
-  const Shape shape = broadcast(Op::name, a.shape(), b.shape());
-  require_one_device(Op::name, {a, b});
+Tensor<T> binary_value(const Tensor<T>& a, const Tensor<T>& b, const Shape& shape) {
   const Tensor<T> y(shape, a.device());
-  const auto at_a = broadcast_map(a.shape(), shape), at_b = broadcast_map(b.shape(), shape);
   if (a.shape() == b.shape()) {
     for_each(a.device(), y.size(), SameShapeValue<T, Op>{a.data(), b.data(), y.data()});
   } else {
+    const auto at_a = broadcast_map(a.shape(), shape), at_b = broadcast_map(b.shape(), shape);
     for_each(a.device(), y.size(), BinaryValue<T, Op>{a.data(), b.data(), y.data(), at_a, at_b});
   }
-  if constexpr (requires { Op::factor_a; }) {  // the inputs' shapes are needed, not their values: those are not kept
-    return record<T>(Op::name, y, {a, b}, [shape, da = a.gradient(), db = b.gradient()](const Tensor<T>& dy) {
-      if (da.needs_grad()) reduce_to(shape, ScaledSlope<T>{dy.data(), Op::factor_a}, da.grad());
-      if (db.needs_grad()) reduce_to(shape, ScaledSlope<T>{dy.data(), Op::factor_b}, db.grad());
-    });
+  return y;
+}
+
+template <class Op, class T>
+Var<T> binary(const Var<T>& a, const Var<T>& b) {
+  const Shape shape = broadcast(Op::name, a.shape(), b.shape());
+  require_one_device(Op::name, {a, b});
+  const Tensor<T> y = binary_value<Op>(a.value(), b.value(), shape);
+  constexpr bool reads_inputs = !requires { Op::factor_a; };
+  std::shared_ptr<Recipe<T>> recipe;  // a sum keeps nothing: computing it again must not make it keep what is not there
+  if (reads_inputs || (a.kept().recipes() > 0 && b.kept().recipes() > 0))
+    recipe = recipe_from<T>({a.kept(), b.kept()},
+                            [=, a = a.kept(), b = b.kept()] { return binary_value<Op>(a.value(), b.value(), shape); });
+  if constexpr (!reads_inputs) {  // the inputs' shapes are needed, not their values: those are not kept
+    return record<T>(Op::name, y, {a, b},
+                     [shape, da = a.gradient(), db = b.gradient()](const Tensor<T>& dy) {
+                       if (da.needs_grad()) reduce_to(shape, ScaledSlope<T>{dy.data(), Op::factor_a}, da.grad());
+                       if (db.needs_grad()) reduce_to(shape, ScaledSlope<T>{dy.data(), Op::factor_b}, db.grad());
+                     })
+        .recomputable(recipe);
   } else {
+    const auto at_a = broadcast_map(a.shape(), shape), at_b = broadcast_map(b.shape(), shape);
     return record<T>(
-        Op::name, y, {a, b},
-        [=, p = a.value(), q = b.value(), da = a.gradient(), db = b.gradient()](const Tensor<T>& dy) {
-          if (da.needs_grad())
-            reduce_to(shape, BinarySlope<T, Op, true>{p.data(), q.data(), dy.data(), at_a, at_b}, da.grad());
-          if (db.needs_grad())
-            reduce_to(shape, BinarySlope<T, Op, false>{p.data(), q.data(), dy.data(), at_a, at_b}, db.grad());
-        });
+               Op::name, y, {a, b},
+               [=, p = a.kept(), q = b.kept()](const Tensor<T>& dy) {
+                 if (p.needs_grad())
+                   reduce_to(shape, BinarySlope<T, Op, true>{p.data(), q.data(), dy.data(), at_a, at_b}, p.grad());
+                 if (q.needs_grad())
+                   reduce_to(shape, BinarySlope<T, Op, false>{p.data(), q.data(), dy.data(), at_a, at_b}, q.grad());
+               })
+        .recomputable(recipe);
   }
 }
 

@@ -26,7 +26,7 @@ Var<T> conv3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv
   const Tensor<T> y = conv3d_forward(x.value(), w.value(), b.defined() ? b.value() : Tensor<T>(), spec);
   std::vector<Var<T>> inputs{x, w};
   if (b.defined()) inputs.push_back(b);
-  return record<T>("conv3d", y, inputs, [=](const Tensor<T>& dy) {
+  return record<T>("conv3d", y, inputs, [=, x = x.kept()](const Tensor<T>& dy) {
     if (x.needs_grad()) conv3d_input_grad(dy, w.value(), x.grad(), spec);
     if (w.needs_grad()) conv3d_weight_grad(x.value(), dy, w.grad(), spec);
     if (b.needs_grad()) add_column_sums(dy, b.grad());
@@ -92,7 +92,7 @@ Var<T> conv_transpose3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, 
   conv3d_input_grad(x.value(), w.value(), y, spec);
   std::vector<Var<T>> inputs{x, w};
   if (b.defined()) inputs.push_back(b);
-  return record<T>("conv_transpose3d", y, inputs, [=](const Tensor<T>& dy) {
+  return record<T>("conv_transpose3d", y, inputs, [=, x = x.kept()](const Tensor<T>& dy) {
     if (x.needs_grad()) gather_add(conv3d_forward(dy, w.value(), Tensor<T>(), spec), x.grad(), SameIndex{});
     if (w.needs_grad()) conv3d_weight_grad(dy, x.value(), w.grad(), spec);
     if (b.needs_grad()) add_column_sums(dy, b.grad());

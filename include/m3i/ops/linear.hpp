@@ -100,7 +100,7 @@ Var<T> matmul(const Var<T>& a, const Var<T>& b, bool trans_a = false, bool trans
     gemm_batched<T>(a.device(), r.count, trans_a, trans_b, m, n, k, 1, a.data() + r.a * m * k, trans_a ? m : k,
                     b.data() + r.b * k * n, trans_b ? k : n, 0, y.data() + r.first * m * n, n, r.step_a * m * k,
                     r.step_b * k * n, m * n);
-  return record<T>("matmul", y, {a, b}, [=](const Tensor<T>& dy) {
+  return record<T>("matmul", y, {a, b}, [=, a = a.kept(), b = b.kept()](const Tensor<T>& dy) {
     const Device device = dy.device();
     for (const auto& r : plan.runs) {
       const T *g = dy.data() + r.first * m * n, *pa = a.data() + r.a * m * k, *pb = b.data() + r.b * k * n;
@@ -145,7 +145,7 @@ Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}) {
           b.defined() ? b.data() : nullptr);
   std::vector<Var<T>> inputs{x, w};
   if (b.defined()) inputs.push_back(b);
-  return record<T>("linear", y, inputs, [=](const Tensor<T>& dy) {
+  return record<T>("linear", y, inputs, [=, x = x.kept(), w = w.kept()](const Tensor<T>& dy) {
     const Device device = dy.device();
     if (x.needs_grad())
       gemm<T>(device, false, false, rows, in, out, 1, dy.data(), out, w.data(), in, 1, x.grad().data(), in);

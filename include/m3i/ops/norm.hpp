@@ -89,12 +89,16 @@ Var<T> norm_rows(
   const Index n = x.shape()[-1], rows = x.size() / n;
   const Var<T> gain = channel_or(name, "gain", gain_or_none, x, T(1.0f)),
                bias = channel_or(name, "bias", bias_or_none, x, T(0.0f));
-  const Tensor<T> y(x.shape(), x.device());
   const Tensor<A> mean({centred ? rows : 0}, x.device()), inverse({rows}, x.device());
-  for_rows(x.device(), rows,
-           NormRow<T, centred>{x.data(), gain.data(), bias.data(), y.data(), mean.data(), inverse.data(), n, A(eps)},
-           n);
-  return record<T>(name, y, {x, gain, bias}, [=](const Tensor<T>& dy) {
+  const auto normalise = [=](const Tensor<T>& in) {
+    const Tensor<T> y(in.shape(), in.device());
+    for_rows(in.device(), rows,
+             NormRow<T, centred>{in.data(), gain.data(), bias.data(), y.data(), mean.data(), inverse.data(), n, A(eps)},
+             n);
+    return y;
+  };
+  const auto recipe = recipe_from<T>({x.kept()}, [normalise, x = x.kept()] { return normalise(x.value()); });
+  const auto backward = [=, x = x.kept()](const Tensor<T>& dy) {
     const Device device = dy.device();
     if (x.needs_grad())
       for_rows(
@@ -105,7 +109,8 @@ Var<T> norm_rows(
       for_columns(device, rows, n, NormGainTerm<T, centred>{x.data(), dy.data(), mean.data(), inverse.data(), n},
                   gain.grad().data());
     if (bias.needs_grad()) for_columns(device, rows, n, MatrixCell<T>{dy.data(), n}, bias.grad().data());
-  });
+  };
+  return record<T>(name, normalise(x.value()), {x, gain, bias}, backward).recomputable(recipe);
 }
 
 }  // namespace detail

@@ -187,10 +187,14 @@ Var<T> norm_channels_with(const char* name,
                bias = channel_or(name, "bias", bias_or_none, x, T(0.0f));
   const RowBlocks blocks{v.rows, v.channels};
   const Index teams = v.outer * blocks.per_outer(), cost = RowBlocks::height * v.channels;
-  const Tensor<T> y(x.shape(), x.device());
-  for_rows(x.device(), teams,
-           NormApply<T>{blocks, x.data(), gain.data(), bias.data(), mean.data(), inverse.data(), y.data()}, cost);
-  return record<T>(name, y, {x, gain, bias}, [=](const Tensor<T>& dy) {
+  const auto normalise = [=](const Tensor<T>& in) {
+    const Tensor<T> y(in.shape(), in.device());
+    for_rows(in.device(), teams,
+             NormApply<T>{blocks, in.data(), gain.data(), bias.data(), mean.data(), inverse.data(), y.data()}, cost);
+    return y;
+  };
+  const auto recipe = recipe_from<T>({x.kept()}, [normalise, x = x.kept()] { return normalise(x.value()); });
+  const auto backward = [=, x = x.kept()](const Tensor<T>& dy) {
     const Device device = dy.device();
     const Index stride = v.rows * v.channels;
     const auto sum_dy = outer_column_sums<A>(device, v, [&](Index o) {
@@ -212,7 +216,8 @@ Var<T> norm_channels_with(const char* name,
              NormApplyGrad<T>{blocks, x.data(), gain.data(), dy.data(), mean.data(), inverse.data(), average.data(),
                               slope.data(), x.grad().data()},
              cost);
-  });
+  };
+  return record<T>(name, normalise(x.value()), {x, gain, bias}, backward).recomputable(recipe);
 }
 
 template <class T, class A = ChannelStatistic>

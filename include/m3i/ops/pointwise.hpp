@@ -1,7 +1,7 @@
 #pragma once
 /// One input, one output, element by element. An operation is a struct with `name`, `value(x)` and one of `slope(x)`,
 /// which keeps x until backward, `slope_of_value(y)`, which keeps only the result, and `constant_slope()`, which keeps
-/// nothing.
+/// nothing. A result whose x is kept, or can be computed again, is computed again rather than kept.
 
 #include "m3i/autodiff/record.hpp"
 #include "m3i/kernels/for_each.hpp"
@@ -45,19 +45,33 @@ struct PointwiseGrad {
   }
 };
 
+template <class T, class Op>
+Tensor<T> pointwise_value(const Tensor<T>& x, Op op) {
+  const Tensor<T> y(x.shape(), x.device());
+  for_each(x.device(), x.size(), PointwiseValue<T, Op>{x.data(), y.data(), op});
+  return y;
+}
+
 }  // namespace detail
 
 /// y_i = op.value(x_i), any shape. Gradient: x.
 template <class Op, class T>
 Var<T> pointwise(const Var<T>& x, Op op = {}) {
-  const Tensor<T> y(x.shape(), x.device());
-  for_each(x.device(), x.size(), detail::PointwiseValue<T, Op>{x.data(), y.data(), op});
-  Tensor<T> kept;
-  if constexpr (detail::SlopeOfValue<Op, accumulate_t<T>>) kept = y;
-  else if constexpr (!detail::ConstantSlope<Op>) kept = x.value();
-  return record<T>(Op::name, y, {x}, [dx = x.gradient(), kept, op](const Tensor<T>& dy) {
-    for_each(dy.device(), dy.size(), detail::PointwiseGrad<T, Op>{kept.data(), dy.data(), dx.grad().data(), op});
-  });
+  const Tensor<T> y = detail::pointwise_value(x.value(), op);
+  if (!x.needs_grad() || !grad_enabled()) return record<T>(Op::name, y, {x}, nullptr);
+  constexpr bool reads_y = detail::SlopeOfValue<Op, accumulate_t<T>>;
+  constexpr bool reads_x = !reads_y && !detail::ConstantSlope<Op>;
+  std::shared_ptr<Recipe<T>> recipe;
+  if (reads_x || x.kept().recipes() > 0)
+    recipe = recipe_from<T>({x.kept()}, [x = x.kept(), op] { return detail::pointwise_value(x.value(), op); });
+  Kept<T> kept;
+  if constexpr (reads_x) kept = x.kept();
+  else if constexpr (reads_y) kept = Kept<T>(std::make_shared<Tensor<T>>(y), recipe);
+  const auto backward = [dx = x.gradient(), kept, op](const Tensor<T>& dy) {
+    const T* read = kept.defined() ? kept.data() : nullptr;
+    for_each(dy.device(), dy.size(), detail::PointwiseGrad<T, Op>{read, dy.data(), dx.grad().data(), op});
+  };
+  return record<T>(Op::name, y, {x}, backward).recomputable(recipe);
 }
 
 /// max(x, 0); slope 0 at 0. NaN stays NaN.

@@ -18,8 +18,12 @@ inline namespace M3I_ABI {
 /// The same elements in another shape of equal size; no copy. Gradient: x. Throws ShapeError for another size.
 template <class T>
 Var<T> reshape(const Var<T>& x, const Shape& shape) {
+  std::shared_ptr<Recipe<T>> recipe;
+  if (x.kept().recipes() > 0)
+    recipe = recipe_from<T>({x.kept()}, [x = x.kept(), shape] { return x.value().reshape(shape); });
   return record<T>("reshape", x.value().reshape(shape), {x},
-                   [dx = x.gradient()](const Tensor<T>& dy) { gather_add(dy, dx.grad(), SameIndex{}); });
+                   [dx = x.gradient()](const Tensor<T>& dy) { gather_add(dy, dx.grad(), SameIndex{}); })
+      .recomputable(recipe);
 }
 
 namespace detail {
@@ -91,25 +95,31 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
     require(x.shape() == expected, "concat: ", x.shape(), " does not match ", inputs[0].shape(), " beside axis ", axis);
     shape[axis] += x.shape()[axis];
   }
-  const Tensor<T> y(shape, inputs[0].device());
   const Index inner = shape.slice(axis + 1, shape.rank()).size(), full = shape[axis];
   const auto block = [=](const auto& x, Index offset) {
     return detail::BlockIndex{x.shape()[axis], inner, offset, full};
   };
-  Index offset = 0;
-  for (const auto& x : inputs) {
-    scatter(x.value(), y, block(x, offset));
-    offset += x.shape()[axis];
-  }
+  const auto join = [=](const auto& parts) {
+    const Tensor<T> y(shape, parts[0].value().device());
+    Index offset = 0;
+    for (const auto& x : parts) {
+      scatter(x.value(), y, block(x, offset));
+      offset += x.shape()[axis];
+    }
+    return y;
+  };
   std::vector<Gradient<T>> gradients;
-  for (const auto& x : inputs) gradients.push_back(x.gradient());
-  return record<T>("concat", y, inputs, [gradients, axis, block](const Tensor<T>& dy) {
+  std::vector<Kept<T>> kept;  // together never more than the result, and less where one can be computed again
+  for (const auto& x : inputs) gradients.push_back(x.gradient()), kept.push_back(x.kept());
+  const auto recipe = recipe_from<T>(kept, [join, kept] { return join(kept); });
+  const auto backward = [gradients, axis, block](const Tensor<T>& dy) {
     Index at = 0;
     for (const auto& dx : gradients) {
       if (dx.needs_grad()) gather_add(dy, dx.grad(), block(dx, at));
       at += dx.shape()[axis];
     }
-  });
+  };
+  return record<T>("concat", join(inputs), inputs, backward).recomputable(recipe);
 }
 
 /// Positions [begin, end) of an axis. Gradient: x. Throws ShapeError for positions that do not exist.
