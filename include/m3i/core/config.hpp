@@ -55,9 +55,9 @@
 #define M3I_SIMD_REDUCE(operation, variable) M3I_PRAGMA(omp simd reduction(operation : variable))
 #endif
 
-// Asks for the cache line of an address that will be read soon.
+// Asks for the cache line of an address that will be read before long: into the second level, the first has work to do.
 #if defined(__GNUC__) && !defined(__CUDA_ARCH__)
-#define M3I_PREFETCH(address) __builtin_prefetch(address)
+#define M3I_PREFETCH(address) __builtin_prefetch(address, 0, 2)
 #else
 #define M3I_PREFETCH(address) static_cast<void>(address)
 #endif

@@ -92,11 +92,8 @@ struct Pieces {
 template <bool transposed, class Team, class A, class Source>
 M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* out, Index step, Source source) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
-    // Rows lie far apart: asked for all at once, they arrive while the first are copied.
-    for (Index r = 0; r < rows; ++r)
-      if (const auto* from = source(r))
-        for (Index c = 0; c < depth; c += 64 / Index(sizeof(*from))) M3I_PREFETCH(from + c);
     for (Index r = 0; r < rows; ++r) {
+      source.ask_for_next(r);
       const auto* from = source(r);
       A* to = transposed ? out + r : out + r * step;
       const Index apart = transposed ? step : 1;
@@ -115,31 +112,62 @@ M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* o
   }
 }
 
-/// The rows of one kind and head, for load_block: tokens `first`, first + 1, ... of a batch.
-template <class T>
-struct TokenRows {
-  TokenMap tokens;
-  HeadRows<const T> rows;
-  const T* pad;
-  Index head, first;
-  M3I_HD const T* operator()(Index r) const {
-    const Index t = tokens(first + r);
-    if (t >= 0) return rows.at(t, head);
-    return pad ? pad + head * rows.depth : nullptr;
+/// Where a team is: a head of a batch, and the head that it or the next team works on afterwards. The rows of a head
+/// lie far apart, and fetching them takes as long as the arithmetic: the host asks for the next head's rows while it
+/// works on this one's. Heads of a batch follow each other, so that whole rows of q, k and v are fetched in one go.
+struct HeadPlace {
+  Index batch, head, next_batch, next_head;
+  template <class T>
+  M3I_HD static HeadPlace of(const AttentionProblem<T>& p, Index batch, Index head) {
+    const bool last = head + 1 == p.heads;
+    return {batch, head, last && batch + 1 < p.batches ? batch + 1 : batch, last ? 0 : head + 1};
   }
 };
 
-/// The same for writing: null for a token outside of the volume.
+/// The rows of one kind and head: tokens `first`, first + 1, ... of a batch. T is const for reading; then tokens
+/// outside of the volume have the row `pad`, or none.
 template <class T>
-struct TokenTargets {
-  TokenMap tokens;
+struct TokenRows {
+  using Value = std::remove_const_t<T>;
+  TokenMap tokens, next_tokens;
   HeadRows<T> rows;
-  Index head, first;
+  const Value* pad;
+  Index head, next_head, first;
+
+  M3I_HD TokenRows(const AttentionProblem<Value>& p,
+                   const HeadPlace& place,
+                   Index count,
+                   const HeadRows<T>& all,
+                   const Value* fill,
+                   Index from)
+      : tokens(p.tokens_of(place.batch, count)),
+        next_tokens(p.tokens_of(place.next_batch, count)),
+        rows(all),
+        pad(fill),
+        head(place.head),
+        next_head(place.next_head),
+        first(from) {}
+
   M3I_HD T* operator()(Index r) const {
     const Index t = tokens(first + r);
-    return t < 0 ? nullptr : rows.at(t, head);
+    if (t >= 0) return rows.at(t, head);
+    if constexpr (std::is_const_v<T>) return pad ? pad + head * rows.depth : nullptr;
+    else return nullptr;
+  }
+  // Always inlined: g++ takes a function that only asks for lines to have no effect, and drops its calls.
+  [[gnu::always_inline]] M3I_HD void ask_for_next(Index r) const {
+    const Index t = next_tokens(first + r);
+    if (t < 0) return;
+    T* row = rows.at(t, next_head);
+    for (Index c = 0; c < rows.depth; c += 64 / Index(sizeof(T))) M3I_PREFETCH(row + c);
   }
 };
+
+template <class Team, class T>
+[[gnu::always_inline]] M3I_HD inline void ask_for_next(Team, Index rows, const TokenRows<T>& source) {
+  if constexpr (std::is_same_v<Team, HostTeam>)
+    for (Index r = 0; r < rows; ++r) source.ask_for_next(r);
+}
 
 /// Adds bias and masks to the scores of a block: keys from j0, queries from i0.
 template <class Team, class T, class A = accumulate_t<T>>
@@ -206,13 +234,13 @@ struct AttentionForward {
 
   template <class Team>
   M3I_HD void operator()(Team team, Index item, A* scratch) const {
-    const Index head = item / query_blocks % p.heads, batch = item / query_blocks / p.heads;
+    const auto place = HeadPlace::of(p, item / query_blocks / p.heads, item / query_blocks % p.heads);
     const Index i0 = item % query_blocks * attention_block, queries = smaller(attention_block, p.queries - i0);
     const Work w(p, scratch);
     A *top = w.top, *mass = w.mass, *out = w.out;
     const Index value_depth = p.v.depth, out_step = w.value_depth;
     load_block<true>(team, queries, p.q.depth, p.scale, w.q, w.rows,
-                     TokenRows<T>{p.tokens_of(batch, p.queries), p.q, p.pad_q, head, i0});
+                     TokenRows<const T>(p, place, p.queries, p.q, p.pad_q, i0));
     team.each(queries, [=](Index i) {
       top[i] = -std::numeric_limits<A>::infinity();
       mass[i] = 0;
@@ -220,23 +248,23 @@ struct AttentionForward {
     each_cell(team, queries, value_depth, [=](Index i, Index c) { out[i * out_step + c] = 0; });
     for (Index j0 = 0; j0 < p.keys; j0 += attention_block)
       if (!p.causal || j0 < i0 + queries)
-        add_keys(team, w, batch, head, i0, queries, j0, smaller(attention_block, p.keys - j0));
-    finish(team, w, batch, head, i0, queries);
+        add_keys(team, w, place, i0, queries, j0, smaller(attention_block, p.keys - j0));
+    finish(team, w, place, i0, queries);
   }
 
  private:
   /// Takes a block of keys into the running softmax: earlier sums are rescaled to the new maximum.
   template <class Team>
   M3I_HD void add_keys(
-      Team team, const Work& w, Index batch, Index head, Index i0, Index queries, Index j0, Index keys) const {
+      Team team, const Work& w, const HeadPlace& place, Index i0, Index queries, Index j0, Index keys) const {
     A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale, *out = w.out;
     const Index step = w.rows, out_step = w.value_depth;
     load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
-                      TokenRows<T>{p.tokens_of(batch, p.keys), p.k, p.pad_k, head, j0});
+                      TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
-                      TokenRows<T>{p.tokens_of(batch, p.keys), p.v, p.pad_v, head, j0});
+                      TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
     multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q, step, s, step, false);
-    adjust_scores(team, p, batch, head, j0, keys, i0, queries, s, step);
+    adjust_scores(team, p, place.batch, place.head, j0, keys, i0, queries, s, step);
 
     team.each(queries, [=](Index i) { rescale[i] = top[i]; });
     fold_columns(
@@ -257,15 +285,17 @@ struct AttentionForward {
   }
 
   template <class Team>
-  M3I_HD void finish(Team team, const Work& w, Index batch, Index head, Index i0, Index queries) const {
+  M3I_HD void finish(Team team, const Work& w, const HeadPlace& place, Index i0, Index queries) const {
     const A *top = w.top, *out = w.out;
-    A *mass = w.mass, *keep = lse + (batch * p.heads + head) * p.queries + i0;
+    A *mass = w.mass, *keep = lse + (place.batch * p.heads + place.head) * p.queries + i0;
     const Index out_step = w.value_depth;
     team.each(queries, [=](Index i) {
       keep[i] = mass[i] > 0 ? top[i] + math::log(mass[i]) : A(0);
       mass[i] = mass[i] > 0 ? 1 / mass[i] : A(0);
     });
-    each_cell_of(team, queries, p.v.depth, TokenTargets<T>{p.tokens_of(batch, p.queries), y, head, i0},
+    const TokenRows<T> target(p, place, p.queries, y, nullptr, i0);
+    ask_for_next(team, queries, target);
+    each_cell_of(team, queries, p.v.depth, target,
                  [=](T* to, Index i, Index c) { to[c] = T(out[i * out_step + c] * mass[i]); });
   }
 };

@@ -7,8 +7,8 @@ namespace m3i {
 inline namespace M3I_ABI {
 namespace detail {
 
-/// One team a head of a group of batches, one batch after the other: it owns all gradients that it writes, so that no
-/// two teams meet and the order of sums is fixed.
+/// One team some heads of a group of batches, one batch after the other: it owns all gradients that it writes, so that
+/// no two teams meet and the order of sums is fixed.
 template <class T>
 struct AttentionBackward {
   using A = accumulate_t<T>;
@@ -16,6 +16,7 @@ struct AttentionBackward {
   AttentionGradients<T> d;
   HeadRows<const T> y, dy;
   const A* lse;
+  Index shares;  ///< the heads of a group are shared among so many teams
 
   struct Work {
     Index rows, keys, depth, value_depth;
@@ -46,50 +47,53 @@ struct AttentionBackward {
 
   template <class Team>
   M3I_HD void operator()(Team team, Index item, A* scratch) const {
-    const Index head = item % p.heads, group = item / p.heads;
+    const Index share = item % shares, group = item / shares;
     const Index first = group * p.batches / d.groups, last = (group + 1) * p.batches / d.groups;
+    const Index first_head = share * p.heads / shares, last_head = (share + 1) * p.heads / shares;
     const Work w(p, scratch);
-    A *dk = w.dk, *dv = w.dv;
-    const Index k_step = w.depth, v_step = w.value_depth;
-    for (Index batch = first; batch < last; ++batch) {
-      each_cell(team, p.keys, p.k.depth, [=](Index j, Index c) { dk[j * k_step + c] = 0; });
-      each_cell(team, p.keys, p.v.depth, [=](Index j, Index c) { dv[j * v_step + c] = 0; });
-      for (Index i0 = 0; i0 < p.queries; i0 += attention_block)
-        query_block(team, w, group, batch, head, i0, smaller(attention_block, p.queries - i0));
-      store(team, d.k, d.pad_k, group, batch, head, 0, p.keys, p.keys, dk, k_step, A(1));
-      store(team, d.v, d.pad_v, group, batch, head, 0, p.keys, p.keys, dv, v_step, A(1));
-    }
+    for (Index batch = first; batch < last; ++batch)
+      for (Index head = first_head; head < last_head; ++head) one_head(team, w, group, HeadPlace::of(p, batch, head));
   }
 
  private:
   template <class Team>
+  M3I_HD void one_head(Team team, const Work& w, Index group, const HeadPlace& place) const {
+    A *dk = w.dk, *dv = w.dv;
+    const Index k_step = w.depth, v_step = w.value_depth;
+    each_cell(team, p.keys, p.k.depth, [=](Index j, Index c) { dk[j * k_step + c] = 0; });
+    each_cell(team, p.keys, p.v.depth, [=](Index j, Index c) { dv[j * v_step + c] = 0; });
+    for (Index i0 = 0; i0 < p.queries; i0 += attention_block)
+      query_block(team, w, group, place, i0, smaller(attention_block, p.queries - i0));
+    store(team, d.k, d.pad_k, group, place, 0, p.keys, p.keys, dk, k_step, A(1));
+    store(team, d.v, d.pad_v, group, place, 0, p.keys, p.keys, dv, v_step, A(1));
+  }
+
+  template <class Team>
   M3I_HD void query_block(
-      Team team, const Work& w, Index group, Index batch, Index head, Index i0, Index queries) const {
-    const TokenMap tokens = p.tokens_of(batch, p.queries);
-    const TokenRows<T> q{tokens, p.q, p.pad_q, head, i0}, slope{tokens, dy, nullptr, head, i0},
-        result{tokens, y, nullptr, head, i0};
+      Team team, const Work& w, Index group, const HeadPlace& place, Index i0, Index queries) const {
+    const TokenRows<const T> q(p, place, p.queries, p.q, p.pad_q, i0), slope(p, place, p.queries, dy, nullptr, i0);
     load_block<false>(team, queries, p.q.depth, p.scale, w.q, w.depth, q);
     load_block<true>(team, queries, p.q.depth, p.scale, w.q_t, w.rows, q);
     load_block<false>(team, queries, p.v.depth, A(1), w.dy, w.value_depth, slope);
     load_block<true>(team, queries, p.v.depth, A(1), w.dy_t, w.rows, slope);
-    row_constants(team, w, result, batch, head, i0, queries);
+    row_constants(team, w, place, i0, queries);
     A* dq = w.dq;
     const Index q_step = w.depth;
     each_cell(team, queries, p.q.depth, [=](Index i, Index c) { dq[i * q_step + c] = 0; });
     for (Index j0 = 0; j0 < p.keys; j0 += attention_block)
       if (!p.causal || j0 < i0 + queries)
-        key_block(team, w, group, batch, head, i0, queries, j0, smaller(attention_block, p.keys - j0));
-    store(team, d.q, d.pad_q, group, batch, head, i0, queries, p.queries, dq, q_step, p.scale);
+        key_block(team, w, group, place, i0, queries, j0, smaller(attention_block, p.keys - j0));
+    store(team, d.q, d.pad_q, group, place, i0, queries, p.queries, dq, q_step, p.scale);
   }
 
   /// dot[i] = y_i . dy_i, which is the sum over keys of p dp.
   template <class Team>
-  M3I_HD void row_constants(
-      Team team, const Work& w, const TokenRows<T>& result, Index batch, Index head, Index i0, Index queries) const {
+  M3I_HD void row_constants(Team team, const Work& w, const HeadPlace& place, Index i0, Index queries) const {
     A *dot = w.dot, *kept = w.lse;
-    const A *slope = w.dy, *all = lse + (batch * p.heads + head) * p.queries + i0;
+    const A *slope = w.dy, *all = lse + (place.batch * p.heads + place.head) * p.queries + i0;
     const Index step = w.value_depth, depth = p.v.depth;
-    const TokenRows<T> rows = result;
+    const TokenRows<const T> rows(p, place, p.queries, y, nullptr, i0);
+    ask_for_next(team, queries, rows);
     each_row(team, queries, [=](auto one, Index i) {
       kept[i] = all[i];
       const T* out = rows(i);
@@ -99,18 +103,23 @@ struct AttentionBackward {
   }
 
   template <class Team>
-  M3I_HD void key_block(
-      Team team, const Work& w, Index group, Index batch, Index head, Index i0, Index queries, Index j0, Index keys)
-      const {
+  M3I_HD void key_block(Team team,
+                        const Work& w,
+                        Index group,
+                        const HeadPlace& place,
+                        Index i0,
+                        Index queries,
+                        Index j0,
+                        Index keys) const {
     A *s = w.s, *ds = w.ds;
     const A *kept = w.lse, *dot = w.dot;
     const Index step = w.rows;
     load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
-                      TokenRows<T>{p.tokens_of(batch, p.keys), p.k, p.pad_k, head, j0});
+                      TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
-                      TokenRows<T>{p.tokens_of(batch, p.keys), p.v, p.pad_v, head, j0});
+                      TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
     multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q_t, step, s, step, false);
-    adjust_scores(team, p, batch, head, j0, keys, i0, queries, s, step);
+    adjust_scores(team, p, place.batch, place.head, j0, keys, i0, queries, s, step);
     each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = math::exp(s[j * step + i] - kept[i]); });
     multiply(team, keys, p.v.depth, queries, s, step, 1, w.dy, w.value_depth, w.dv + j0 * w.value_depth, w.value_depth,
              true);
@@ -121,7 +130,7 @@ struct AttentionBackward {
     multiply(team, queries, p.q.depth, keys, ds, 1, step, w.k, w.depth, w.dq, w.depth, true);
     if (d.bias) {
       const Index across = p.queries;
-      A* bias = d.bias + ((group * p.heads + head) * p.keys + j0) * across + i0;
+      A* bias = d.bias + ((group * p.heads + place.head) * p.keys + j0) * across + i0;
       each_cell(team, keys, queries, [=](Index j, Index i) { bias[j * across + i] += ds[j * step + i]; });
     }
   }
@@ -132,20 +141,22 @@ struct AttentionBackward {
                     const HeadRows<T>& to,
                     A* pad,
                     Index group,
-                    Index batch,
-                    Index head,
+                    const HeadPlace& place,
                     Index first,
                     Index rows,
                     Index count,
                     const A* from,
                     Index step,
                     A factor) const {
-    const TokenMap tokens = p.tokens_of(batch, count);
-    if (to.data)
-      each_cell_of(team, rows, to.depth, TokenTargets<T>{tokens, to, head, first},
+    if (to.data) {
+      const TokenRows<T> target(p, place, count, to, nullptr, first);
+      ask_for_next(team, rows, target);
+      each_cell_of(team, rows, to.depth, target,
                    [=](T* grad, Index r, Index c) { grad[c] = T(A(grad[c]) + factor * from[r * step + c]); });
+    }
     if (pad) {
-      A* own = pad + (group * p.heads + head) * to.depth;
+      const TokenMap tokens = p.tokens_of(place.batch, count);
+      A* own = pad + (group * p.heads + place.head) * to.depth;
       team.each(to.depth, [=](Index c) {
         for (Index r = 0; r < rows; ++r)
           if (tokens(first + r) < 0) own[c] += factor * from[r * step + c];
@@ -156,12 +167,15 @@ struct AttentionBackward {
 
 }  // namespace detail
 
-/// In how many groups of batches attention_backward should work: one batch each, unless partial sums of the bias'
-/// gradient would take too much memory. From the sizes alone, so that bits do not depend on threads.
+/// Teams that attention_backward aims at: enough to share out evenly.
+inline constexpr Index attention_teams = 32;
+
+/// In how many groups of batches attention_backward should work: one batch each, unless there is a gradient of the
+/// bias, of which each group has a partial sum. From the sizes alone, so that bits do not depend on threads.
 inline Index attention_groups(Index batches, Index heads, Index queries, Index keys, bool bias_gradient) {
   if (!bias_gradient || batches == 0) return batches;
   const Index most = (Index(16) << 20) / std::max<Index>(1, heads * queries * keys);
-  return std::clamp<Index>(most, 1, std::min<Index>(batches, 64));
+  return std::clamp<Index>(most, 1, std::min(batches, attention_teams));
 }
 
 /// Adds to the gradients in d, given y, dy and the lse of attention_forward.
@@ -174,9 +188,13 @@ void attention_backward(Device device,
                         const accumulate_t<T>* lse) {
   if (d.groups == 0) return;  // no batch
   using Backward = detail::AttentionBackward<T>;
-  const Index cost = (p.batches / d.groups) * p.queries * p.keys * (p.q.depth + p.v.depth) / 4;
-  for_rows_with_scratch<accumulate_t<T>>(device, d.groups * p.heads, typename Backward::Work(p, nullptr).size,
-                                         Backward{p, d, y, dy, lse}, cost);
+  // On the host as many heads as possible stay with one team, which reads whole rows; a GPU wants many teams.
+  const Index shares =
+      device.kind == Device::Kind::cpu ? std::min(p.heads, (attention_teams + d.groups - 1) / d.groups) : p.heads;
+  const Index heads = p.batches / d.groups * p.heads / shares;
+  const Index cost = heads * p.queries * p.keys * (p.q.depth + p.v.depth) / 4;
+  for_rows_with_scratch<accumulate_t<T>>(device, d.groups * shares, typename Backward::Work(p, nullptr).size,
+                                         Backward{p, d, y, dy, lse, shares}, cost);
 }
 
 }  // namespace M3I_ABI

@@ -63,9 +63,10 @@ namespace detail {
 /// Rows of a tile: enough sums in registers to hide the latency of additions.
 inline constexpr Index multiply_rows = vector_registers == 32 ? 8 : 4;
 
-/// multiply_rows by `lanes` vectors of C (+)= A B; the sums stay in registers.
+/// multiply_rows by `lanes` vectors of C (+)= A B; the sums stay in registers. That needs every lambda inlined, which
+/// the compiler gives up on inside of large functors: so a function of its own, flattened.
 template <int lanes, class A>
-inline void multiply_tile(
+[[gnu::noinline, gnu::flatten]] void multiply_tile(
     Index inner, const A* a, Index a_row, Index a_col, const A* b, Index ldb, A* c, Index ldc, bool add) {
   using V = typename Lanes<A>::Vector;
   constexpr int quads = multiply_rows / 4;
