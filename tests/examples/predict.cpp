@@ -137,3 +137,24 @@ TEST_CASE("predict: stopped by Ctrl-C it leaves whole files only", "[examples]")
   CHECK(files.size() < 200);
   for (const auto& file : files) CHECK_NOTHROW(read_labels<std::uint8_t>(file.first));
 }
+
+TEST_CASE("predict: a model trained in one type is applied in another", "[examples]") {
+  const Scratch folder;
+  const std::string image = Models::get().image(0);
+  const Arguments few{"--set", "segmentation.training.max_steps=2", "--set", "data.split=4,1,1", "--dtype", "bf16"};
+  done("finetune_segmentation", with_tiny({Models::get().phantoms(), folder / "bf16"}, few));
+  for (const std::string& model : {Models::get().model("cube"), folder / "bf16/model.safetensors"}) {
+    const std::string exact = folder / "exact.nii", rounded = folder / "rounded.nii";
+    done("predict", {model, image, exact});
+    for (const std::string dtype : {"bf16", "f16"}) {
+      done("predict", {model, image, rounded, "--dtype", dtype});
+      const auto a = read_labels<std::int32_t>(exact).voxels, b = read_labels<std::int32_t>(rounded).voxels;
+      REQUIRE(a.shape() == b.shape());
+      Index equal = 0;
+      for (Index i = 0; i < a.size(); ++i) equal += a.data()[i] == b.data()[i];
+      CHECK(double(equal) > 0.9 * double(a.size()));
+    }
+  }
+  refuses("predict", {Models::get().model("cube"), image, folder / "no.nii", "--dtype", "half"},
+          {"--dtype", "half", "f32", "bf16", "f16"});
+}
