@@ -156,15 +156,19 @@ TEST_CASE("a step recorded on a GPU does again what it did, on new input", "[cor
   if (!has_gpu()) return;
   const Device gpu = Device::cuda();
   const Tensor<float> x = Tensor<float>::full({1000}, 1, gpu), y = Tensor<float>::zeros({1000}, gpu);
+  const Tensor<float> five({3}, gpu);
   CudaGraph graph(gpu, [&] {
     const Tensor<float> twice(x.shape(), gpu);
     for_each(gpu, x.size(), TwiceOf{x.data(), twice.data()});
     for_each(gpu, x.size(), TwiceOf{twice.data(), y.data()});
+    five.copy_from(Tensor<float>::full({3}, 5));  // from the host, again at every replay
   });
+  five.zero();
   x.copy_from(Tensor<float>::full({1000}, 3));
   const Tensor<float> other = Tensor<float>::full({1000}, 7, gpu);  // not in the graph's memory
   graph.replay();
   CHECK(y.to_vector() == std::vector<float>(1000, 12));
+  CHECK(five.to_vector() == std::vector<float>(3, 5));
   CHECK(other.to_vector() == std::vector<float>(1000, 7));
   CHECK_THROWS_AS(CudaGraph(gpu, [&] { y.to_vector(); }), DeviceError);
 }

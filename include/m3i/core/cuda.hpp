@@ -30,6 +30,23 @@ inline bool stream_is_capturing() {
   return status != cudaStreamCaptureStatusNone;
 }
 
+/// Host memory that a GPU reads and writes by itself.
+class PinnedMemory {
+ public:
+  explicit PinnedMemory(std::size_t bytes) : bytes_(bytes) {
+    check_cuda(cudaMallocHost(&block_, bytes), "pinned memory");
+  }
+  ~PinnedMemory() { cudaFreeHost(block_); }
+  PinnedMemory(const PinnedMemory&) = delete;
+  PinnedMemory& operator=(const PinnedMemory&) = delete;
+  void* data() const { return block_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  void* block_ = nullptr;
+  std::size_t bytes_;
+};
+
 /// A stream that does not wait for the default stream, on a device, which is current while it is made.
 class CudaStream {
  public:

@@ -2,6 +2,7 @@
 /// A piece of work that is recorded once and replayed: the GPU then gets its hundreds of launches as one.
 
 #include <functional>
+#include <optional>
 #include <utility>
 
 #include "m3i/core/memory.hpp"
@@ -18,7 +19,8 @@ inline namespace M3I_ABI {
 ///   - what changes from step to step stays outside: the optimiser's update, which is one launch in any case, with its
 ///     learning rate and step number; drop path and dropout, which draw new numbers;
 ///   - nothing inside waits for the device: no item(), no to_vector(), no transport problem, whose solver looks at its
-///     own residual. CUDA refuses these, and the constructor throws DeviceError.
+///     own residual. CUDA refuses these, and the constructor throws DeviceError;
+///   - what operations copy from the host (index tables, constants; up to 16 MiB) is kept and copied at every replay.
 /// Memory that is asked for in the step belongs to the graph until it ends, tensors that outlive the step included.
 class CudaGraph {
  public:
@@ -77,24 +79,29 @@ class CudaGraph {
     const CudaStream stream(device_);  // the default stream cannot be recorded
     const StreamGuard stream_guard(stream);
     const MemorySet::Use use(memory_);
+    host_.emplace(std::size_t(16) << 20);
     for (int i = 0; i < warm_up; ++i) step_();  // fills the set with blocks, makes handles and plans
     synchronize(device_);
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "CUDA graph");
+    detail::recorded_host_memory() = {static_cast<std::byte*>(host_->data()), host_->bytes()};
     cudaGraph_t recorded = nullptr;
     try {
       step_();
     } catch (...) {
+      detail::recorded_host_memory() = {};
       cudaStreamEndCapture(stream, &recorded);
       if (recorded) cudaGraphDestroy(recorded);
       cudaGetLastError();
       throw;
     }
+    detail::recorded_host_memory() = {};
     check_cuda(cudaStreamEndCapture(stream, &recorded), "CUDA graph");
     const cudaError_t status = cudaGraphInstantiate(&graph_, recorded, 0);
     cudaGraphDestroy(recorded);
     check_cuda(status, "CUDA graph");
   }
 
+  std::optional<PinnedMemory> host_;  ///< what the graph copies from
   cudaGraphExec_t graph_ = nullptr;
 #endif
   Device device_;

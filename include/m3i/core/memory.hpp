@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -30,6 +31,28 @@ struct MemoryStats {
 };
 
 namespace detail {
+
+#if M3I_CUDA
+/// Host memory that a graph which this thread records copies from at every replay; see CudaGraph.
+struct RecordedHostMemory {
+  std::byte* free = nullptr;
+  std::size_t left = 0;
+
+  /// A copy that stays.
+  const void* keep(const void* from, std::size_t bytes) {
+    const std::size_t rounded = (bytes + 255) / 256 * 256;
+    require<DeviceError>(rounded <= left, "CUDA graph: the step copies ", bytes, " bytes from the host, ", left,
+                         " are left for what it copies; give it large inputs as tensors on the device");
+    std::memcpy(free, from, bytes);
+    left -= rounded;
+    return std::exchange(free, free + rounded);
+  }
+};
+inline RecordedHostMemory& recorded_host_memory() {
+  static thread_local RecordedHostMemory memory;
+  return memory;
+}
+#endif
 
 class Pool;
 /// The set of blocks that this thread takes from one pool instead of everybody's; see MemorySet.
@@ -292,8 +315,11 @@ inline void copy_bytes(void* to, Device to_device, const void* from, Device from
   }
 #if M3I_CUDA
   DeviceGuard guard(to_device.on_host() ? from_device : to_device);
+  const bool recorded = from_device.on_host() && stream_is_capturing();
+  if (recorded) from = detail::recorded_host_memory().keep(from, bytes);  // tables, constants: the same at every replay
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()), "copy");
-  if (to_device.on_host() || from_device.on_host()) check_cuda(cudaStreamSynchronize(current_stream()), "copy");
+  if (!recorded && (to_device.on_host() || from_device.on_host()))
+    check_cuda(cudaStreamSynchronize(current_stream()), "copy");
 #else
   fail<DeviceError>("copy: from ", from_device, " to ", to_device, " needs a build with M3I_CUDA=ON");
 #endif

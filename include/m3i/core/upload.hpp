@@ -31,29 +31,9 @@ class Uploader {
 
  private:
 #if M3I_CUDA
-  /// Host memory that the GPU reads by itself, and grows as it has to.
-  class Pinned {
-   public:
-    ~Pinned() { cudaFreeHost(block_); }
-    Pinned() = default;
-    Pinned(const Pinned&) = delete;
-    Pinned& operator=(const Pinned&) = delete;
-    void* at_least(std::size_t bytes) {
-      if (bytes <= bytes_) return block_;
-      cudaFreeHost(std::exchange(block_, nullptr));
-      bytes_ = 0;
-      check_cuda(cudaMallocHost(&block_, bytes), "upload: pinned memory");
-      bytes_ = bytes;
-      return block_;
-    }
-
-   private:
-    void* block_ = nullptr;
-    std::size_t bytes_ = 0;
-  };
   struct Lane {
     explicit Lane(Device device) : copied(device), given(device) {}
-    Pinned host;
+    std::optional<PinnedMemory> host;
     Tensor<T> there;
     CudaEvent copied, given;  // the copy is done; all work that was given before this lane's turn
   };
@@ -65,7 +45,8 @@ class Uploader {
       Lane &now = lane[turn], &before = lane[1 - turn];
       turn = 1 - turn;
       now.copied.wait();  // its pinned memory is free
-      std::memcpy(now.host.at_least(from.bytes()), from.data(), from.bytes());
+      if (!now.host || now.host->bytes() < from.bytes()) now.host.emplace(std::max<std::size_t>(1, from.bytes()));
+      std::memcpy(now.host->data(), from.data(), from.bytes());
       if (now.there.shape() != from.shape()) {
         synchronize(device);  // the pool may hand out memory that is still in use in the current stream alone
         now.there = Tensor<T>(from.shape(), device);
@@ -73,8 +54,7 @@ class Uploader {
       // Whatever reads this lane's tensor was given before the other lane's turn.
       before.given.wait_in(stream);
       now.given.record(current_stream());
-      check_cuda(cudaMemcpyAsync(now.there.data(), now.host.at_least(from.bytes()), from.bytes(),
-                                 cudaMemcpyHostToDevice, stream),
+      check_cuda(cudaMemcpyAsync(now.there.data(), now.host->data(), from.bytes(), cudaMemcpyHostToDevice, stream),
                  "upload");
       now.copied.record(stream);
       now.copied.wait_in(current_stream());
