@@ -44,6 +44,20 @@ struct LossScale {
 };
 
 namespace detail {
+template <class T>
+struct RoundedRow {
+  Index n;
+  const float* weight;
+  T* copy;
+  bool operator==(const RoundedRow&) const = default;
+};
+struct RoundWeight {
+  template <class T>
+  M3I_HD void operator()(const RoundedRow<T>& p, Index i) const {
+    p.copy[i] = T(p.weight[i]);
+  }
+};
+
 /// Adds gradients of copies to those of the weights, one parameter after the other: each copy's is freed at once.
 template <class T>
 void collect_gradients(const std::vector<Var<float>>& weights, const std::vector<Var<T>>& copies, float factor) {
@@ -73,11 +87,17 @@ class MixedPrecision {
       require(weights[i].shape() == copies[i].shape(), "mixed precision: weight ", i, " is ", weights[i].shape(),
               ", its copy ", copies[i].shape());
     if constexpr (std::is_same_v<T, half>) scale.exponent = LossScale::first;
-    refresh_ = [weights, copies] {
+    refresh_ = [weights, copies, table = std::make_shared<ManyTable<detail::RoundedRow<T>>>()] {
+      std::vector<detail::RoundedRow<T>> rows;
       for (std::size_t i = 0; i < weights.size(); ++i) {
-        copies[i].set_value(cast<T>(weights[i].value()));
+        const Device device = weights[i].device();
+        if (copies[i].device() != device) copies[i].set_value(Tensor<T>(weights[i].shape(), device));
         copies[i].set_needs_grad(weights[i].needs_grad());
+        rows.push_back({weights[i].size(), weights[i].data(), copies[i].data()});
       }
+      if (rows.empty()) return;
+      table->assign(weights[0].device(), rows);
+      table->for_each(detail::RoundWeight{});  // in place: a recorded step reads the copies where they were
     };
     collect_ = [weights, copies](float factor) { detail::collect_gradients(weights, copies, factor); };
     refresh();
