@@ -202,4 +202,5 @@ def main():
         print("wrote", out)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,9 @@
 // alone. bench/peers/networks.py does the same work in PyTorch, from the weights that --export writes.
 //
 //     network_step nnformer|unetr SIZE [--infer] [--checkpoint] [--embedding 96] [--steps 3]
-//                  [--dtype f32|bf16|f16] [--export FILE]
+//                  [--dtype f32|bf16|f16] [--device cpu] [--batch 1] [--graph] [--export FILE]
+//
+// --graph records forward and backward and replays them (m3i/core/cuda_graph.hpp).
 
 #include <cstdio>
 #include <cstdlib>
@@ -23,21 +25,23 @@ namespace {
 using namespace m3i;
 
 struct Request {
-  std::string network, file, dtype = "f32";
-  Index size = 128, embedding = 96, steps = 3;
-  bool infer = false, checkpoint = false;
+  std::string network, file, dtype = "f32", device = "cpu";
+  Index size = 128, batch = 1, embedding = 96, steps = 3;
+  bool infer = false, checkpoint = false, graph = false;
 };
 
 template <template <class> class Net, class Options>
 bench::StepTimes measure(const Request& r, const Net<float>& net, const Options& options) {
-  const Var<float> x(testing::wave<float>({1, r.size, r.size, r.size, 1}));
+  const Device device = Device::parse(r.device);
+  to(net, device);
+  const Var<float> x(testing::wave<float>({r.batch, r.size, r.size, r.size, 1}).to(device));
   if (!r.file.empty()) {
     auto arrays = state_arrays<float>(net);
     arrays.emplace_back("bench.input", x.value());
     write_safetensors(r.file, arrays, {{"format", "pt"}});
   }
   const MixedNetwork<Net> mixed(parse_dtype(r.dtype), net, options);
-  return bench::measure_step(mixed, parameters<float>(net), mixed.precision(), x, r.infer, r.steps);
+  return bench::measure_step(mixed, parameters<float>(net), mixed.precision(), x, r.infer, r.steps, r.graph);
 }
 }  // namespace
 
@@ -51,14 +55,17 @@ int main(int argc, char** argv) {
     else if (word == "--embedding") r.embedding = std::atol(value());
     else if (word == "--steps") r.steps = std::atol(value());
     else if (word == "--dtype") r.dtype = value();
+    else if (word == "--device") r.device = value();
+    else if (word == "--batch") r.batch = std::atol(value());
+    else if (word == "--graph") r.graph = true;
     else if (word == "--export") r.file = value();
     else if (r.network.empty()) r.network = word;
     else r.size = std::atol(word.c_str());
   }
-  if ((r.network != "nnformer" && r.network != "unetr") || r.size < 16 || r.steps < 1) {
+  if ((r.network != "nnformer" && r.network != "unetr") || r.size < 16 || r.steps < 1 || r.batch < 1) {
     std::fputs(
         "network_step nnformer|unetr SIZE [--infer] [--checkpoint] [--embedding 96] [--steps 3] [--dtype f32|bf16|f16] "
-        "[--export FILE]\n",
+        "[--device cpu] [--batch 1] [--graph] [--export FILE]\n",
         stderr);
     return 2;
   }
@@ -73,12 +80,15 @@ int main(int argc, char** argv) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
-      "{\"work\": \"%s %ld^3 %s%s%s\", \"parameters\": %ld, \"forward_s\": %.4f, \"backward_s\": %.4f, \"adam_s\": "
+      "{\"work\": \"%s %ld^3 %s%s%s%s%s\", \"device\": \"%s\", \"parameters\": %ld, \"forward_s\": %.4f, "
+      "\"backward_s\": %.4f, \"adam_s\": "
       "%.4f, "
       "\"step_s\": %.4f, \"loss\": %.9g, \"peak_tensors_mib\": %ld, \"peak_process_mib\": %ld, "
       "\"new_blocks_in_last_step\": %ld, \"threads\": %d}\n",
       r.network == "unetr" ? "unetr-768" : text("nnformer-", r.embedding).c_str(), long(r.size),
       r.infer ? "inference" : "training step", r.checkpoint ? ", checkpointed" : "",
-      r.dtype == "f32" ? "" : text(", ", r.dtype).c_str(), long(count), t.forward, t.back, t.update, t.step(), t.loss,
-      long(memory_stats().peak >> 20), usage.ru_maxrss >> 10, long(t.new_blocks), thread_count());
+      r.batch == 1 ? "" : text(", batch ", r.batch).c_str(), r.dtype == "f32" ? "" : text(", ", r.dtype).c_str(),
+      r.graph ? ", recorded" : "", r.device.c_str(), long(count), t.forward, t.back, t.update, t.step(), t.loss,
+      long(memory_stats(Device::parse(r.device)).peak >> 20), usage.ru_maxrss >> 10, long(t.new_blocks),
+      thread_count());
 }

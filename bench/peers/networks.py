@@ -2,10 +2,11 @@
 """The work of bench/macro/network_step.cpp in PyTorch, as one JSON line: the peer of the benchmark table.
 
     networks.py nnformer|unetr SIZE WEIGHTS [--infer] [--threads N] [--attention sdpa|plain] [--steps 3]
+                [--device cpu|cuda] [--dtype f32|bf16|f16] [--compile] [--layout channels_last_3d]
 
 WEIGHTS is what `network_step --export` wrote, so that both sides start from the same numbers and must print the same
 loss. Convolutions get channels-first volumes as in the published networks; attention is PyTorch's fused one or plain
-products. UNETR is MONAI's.
+products. UNETR is MONAI's. --dtype is torch.autocast's; --compile is torch.compile's default mode.
 """
 import argparse
 import json
@@ -157,13 +158,15 @@ class NnFormer(torch.nn.Module):
         return self.transposed(y, "final.0.up", 4)
 
 
-def unetr(weights, image):
+def unetr(weights, image, layout):
     from monai.networks.nets import UNETR
     net = UNETR(in_channels=1, out_channels=1, img_size=(image,) * 3, proj_type="conv", norm_name="instance")
     report = net.load_state_dict(weights, strict=False)
     unknown = [k for k in report.missing_keys if "cross_attn" not in k]  # parts that newer versions add and do not use
     assert not unknown and not report.unexpected_keys, (unknown, report.unexpected_keys)
-    return lambda x: net(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1), list(net.parameters())
+    net = net.to(memory_format=layout)
+    return lambda x: net(x.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout)).permute(0, 2, 3, 4, 1), \
+        list(net.parameters())
 
 
 def main():
@@ -175,32 +178,48 @@ def main():
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--attention", default="sdpa")
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="f32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--layout", default="contiguous_format")
     a = parser.parse_args()
     if a.threads:
         torch.set_num_threads(a.threads)
-    weights = load(a.weights)
+    weights = {name: w.to(a.device) for name, w in load(a.weights).items()}
+    torch.set_default_device(a.device)
+    cuda = a.device.startswith("cuda")
+    wait = torch.cuda.synchronize if cuda else lambda: None
+    cast = torch.autocast(a.device.split(":")[0], {"bf16": torch.bfloat16, "f16": torch.float16}.get(a.dtype),
+                          enabled=a.dtype != "f32")
     x = weights.pop("bench.input")
     if a.network == "unetr":
-        net, parameters = unetr(weights, a.size)
+        net, parameters = unetr(weights, a.size, getattr(torch, a.layout))
     else:
         net = NnFormer(weights, weights["model_down.norm0.weight"].numel(), a.size, a.attention == "sdpa")
         parameters = list(net.parameters())
-    adam = torch.optim.Adam(parameters, lr=1e-4)
+    if a.compile:
+        net = torch.compile(net)
+    adam = torch.optim.Adam(parameters, lr=1e-4, fused=cuda or None)
     best, loss = float("inf"), 0.0
     for _ in range(a.steps):
+        wait()
         start = time.perf_counter()
         if a.infer:
-            with torch.inference_mode():
+            with torch.inference_mode(), cast:
                 loss = F.mse_loss(net(x), x).item()
         else:
             adam.zero_grad()
-            value = F.mse_loss(net(x), x)
+            with cast:
+                value = F.mse_loss(net(x), x)
             value.backward()
             adam.step()
             loss = value.item()
+        wait()
         best = min(best, time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"step_s": round(best, 4), "loss": loss, "peak_process_mib": peak, "torch": torch.__version__,
+    tensors = torch.cuda.max_memory_allocated() >> 20 if cuda else None
+    print(json.dumps({"step_s": round(best, 6 if cuda else 4), "loss": loss, "peak_process_mib": peak,
+                      "peak_tensors_mib": tensors, "compiled": a.compile, "layout": a.layout, "torch": torch.__version__,
                       "threads": torch.get_num_threads(), "attention": a.attention}))
 
 

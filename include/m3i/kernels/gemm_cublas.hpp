@@ -105,8 +105,8 @@ struct CublasLtCase {
     layout(c, p.n, p.m, p.ldc, batch, stride_c);
   }
 
-  /// cuBLASLt's own choice of algorithm for operands of these alignments, or nothing when it has none.
-  std::optional<cublasLtMatmulHeuristicResult_t> choose(cublasLtHandle_t handle, const GemmProblem<T>& p) {
+  /// cuBLASLt's own choice of algorithms for operands of these alignments, the best first; empty when it has none.
+  std::vector<cublasLtMatmulHeuristicResult_t> choose(cublasLtHandle_t handle, const GemmProblem<T>& p, int most = 1) {
     cublasLtMatmulPreferenceOpaque_t wish;
     check_cublas(cublasLtMatmulPreferenceInit(&wish), "gemm");
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, const auto& value) {
@@ -119,13 +119,14 @@ struct CublasLtCase {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(p.a));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(p.c));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(p.c));
-    cublasLtMatmulHeuristicResult_t best{};
-    int found = 0;
+    std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<std::size_t>(most));
+    int count = 0;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle, &product, &a, &b, &c, &c, &wish, 1, &best, &found);
+        cublasLtMatmulAlgoGetHeuristic(handle, &product, &a, &b, &c, &c, &wish, most, found.data(), &count);
     if (status != CUBLAS_STATUS_NOT_SUPPORTED) check_cublas(status, "gemm");
-    if (status != CUBLAS_STATUS_SUCCESS || found == 0 || best.state != CUBLAS_STATUS_SUCCESS) return std::nullopt;
-    return best;
+    found.resize(status == CUBLAS_STATUS_SUCCESS ? std::size_t(count) : 0);
+    std::erase_if(found, [](const auto& result) { return result.state != CUBLAS_STATUS_SUCCESS; });
+    return found;
   }
 
   void run(Device device, const cublasLtMatmulHeuristicResult_t& plan, const GemmProblem<T>& p) {
@@ -182,7 +183,8 @@ std::optional<cublasLtMatmulHeuristicResult_t> cublas_plan(Device device,
                 p.bias ? Index(alignment_of(p.bias)) : 0};
   if (const auto known = plans.find(key); known != plans.end()) return known->second;
   if (plans.size() >= cublas_plans_kept) plans.clear();
-  return plans[key] = product.choose(cublas_handle(device), p);
+  const auto best = product.choose(cublas_handle(device), p);
+  return plans[key] = best.empty() ? std::nullopt : std::optional(best.front());
 }
 
 template <class T>
