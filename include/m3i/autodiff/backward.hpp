@@ -1,9 +1,12 @@
 #pragma once
 /// backward(): gradients of a scalar with respect to every leaf that needs one.
 
-#include <algorithm>
-#include <unordered_set>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
 
+#include "m3i/autodiff/leaves.hpp"
 #include "m3i/autodiff/record.hpp"
 
 namespace m3i {
@@ -11,20 +14,19 @@ inline namespace M3I_ABI {
 
 namespace detail {
 
-/// Every recorded node that leads to `root`, newest first: creation order is a topological order.
+/// Every recorded node that leads to `root`, newest first. Inputs are older than what is made of them, so that a walk
+/// from the newest down meets each node after all that it leads to, and once.
 inline std::vector<std::shared_ptr<TapeNode>> tape_of(const std::shared_ptr<TapeNode>& root) {
-  std::vector<std::shared_ptr<TapeNode>> found{root};
-  std::unordered_set<const TapeNode*> seen{root.get()};
-  for (std::size_t next = 0; next < found.size(); ++next) {
-    const auto node = found[next];
+  std::map<std::uint64_t, std::shared_ptr<TapeNode>> found{{root->order, root}};
+  std::vector<std::shared_ptr<TapeNode>> tape;
+  for (auto at = found.begin();; --at) {
+    const auto& node = at->second;
     require<Error>(!node->used, "backward: the result of ", node->name,
                    " has been through backward before and its buffers are gone; compute the forward pass again");
-    for (const auto& input : node->inputs)
-      if (seen.insert(input.get()).second) found.push_back(input);
+    for (const auto& input : node->inputs) found.emplace(input->order, input);
+    if (node->propagate) tape.push_back(node);
+    if (at == found.begin()) return tape;
   }
-  std::erase_if(found, [](const auto& node) { return !node->propagate; });
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a->order > b->order; });
-  return found;
 }
 
 }  // namespace detail
@@ -38,7 +40,11 @@ void backward(const Var<T>& y, const Tensor<T>& dy) {
   y.clear_grad();
   y.grad().copy_from(dy);
   auto tape = detail::tape_of(y.node());
-  for (auto& node : tape) {
+  LeafObserver* const leaves = leaf_observer();
+  const WatchLeaves outermost(nullptr);  // the tapes inside a checkpoint do not see all uses of a leaf
+  const auto complete = leaves ? detail::leaves_after(tape) : std::vector<std::vector<const void*>>();
+  for (std::size_t i = 0; i < tape.size(); ++i) {
+    auto& node = tape[i];
     if (TapeObserver* const observer = tape_observer()) observer->before_backward(node.get());
     node->propagate();
     if (TapeObserver* const observer = tape_observer()) observer->after_backward(node.get());
@@ -47,6 +53,8 @@ void backward(const Var<T>& y, const Tensor<T>& dy) {
     node->inputs.clear();
     node->used = true;
     node.reset();  // the last handle to most nodes: their values go now
+    if (leaves)
+      for (const void* const leaf : complete[i]) leaves->leaf_ready(leaf);
   }
 }
 

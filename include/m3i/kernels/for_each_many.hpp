@@ -53,10 +53,12 @@ class ManyTable {
     for (std::size_t r = 0; r < rows.size(); ++r)
       for (Index begin = 0; begin < rows[r].n; begin += detail::for_each_grain)
         chunks_.push_back({Index(r), begin, std::min(rows[r].n, begin + detail::for_each_grain)});
+#if M3I_CUDA
     if (device.on_host()) return;
     rows_there_ = Tensor<Row>::from(std::span<const Row>(rows_), {Index(rows_.size())}, device);
     chunks_there_ =
         Tensor<detail::ManyChunk>::from(std::span<const detail::ManyChunk>(chunks_), {Index(chunks_.size())}, device);
+#endif
   }
 
   template <class F>
@@ -90,8 +92,10 @@ class ManyTable {
   Device device_;
   std::vector<Row> rows_;
   std::vector<detail::ManyChunk> chunks_;
+#if M3I_CUDA
   Tensor<Row> rows_there_;  // the same in the GPU's memory
   Tensor<detail::ManyChunk> chunks_there_;
+#endif
 };
 
 /// One call for a table that is not kept.

@@ -105,6 +105,13 @@ class OptimizerState {
   /// update(row, i) for every element of every parameter that has a gradient, in one launch.
   template <class Update>
   void step_each(const Update& update) {
+    gather_rows();
+    table_.for_each(detail::UpdateElement<T, Update>{update});
+    ++steps_;
+  }
+
+ private:
+  void gather_rows() {
     std::vector<ParameterRow<T>> rows;
     Device device;
     for (const auto& s : states_) {
@@ -115,11 +122,8 @@ class OptimizerState {
       rows.emplace_back(s);
     }
     table_.assign(device, rows);
-    table_.for_each(detail::UpdateElement<T, Update>{update});
-    ++steps_;
   }
 
- private:
   std::vector<ParameterState<T>> states_;
   ManyTable<ParameterRow<T>> table_;
   int moments_;
