@@ -98,6 +98,31 @@ TEST_CASE("docs: a training step", "[docs]") {
   CHECK(last < 0.2 * first);
 }
 
+TEST_CASE("docs: a training step in bf16", "[docs]") {
+  const Classifier<float> network(16, 4, 1, 3);
+  Random random(5);
+  const Tensor<float> tokens = normal_tensor<float>({6, 10, 16}, random);
+  const auto labels = Tensor<std::int64_t>::from({0, 1, 2, 0, 1, 2}, {6});
+  Adam<float> adam(parameters<float>(network), {.lr = 1e-2});
+  double first = 0, last = 0;
+  // [mixed]
+  const Classifier<bf16> small(16, 4, 1, 3);
+  const MixedPrecision mixed(parameters<float>(network), parameters<bf16>(small));  // `small` is a rounded `network`
+  for (Index step = 0; step < 40; ++step) {
+    const Var<float> logits = cast<float>(small(cast<bf16>(Var<float>(tokens))), mixed.gradient_scale());
+    const Var<float> loss = cross_entropy(logits, labels);
+    clear_gradients(parameters<float>(network));
+    backward(loss);
+    mixed.collect();  // the gradients of `small` are now those of `network`, in float
+    adam.step();
+    mixed.refresh();  // and `small` is the new `network`, rounded
+    last = double(loss.value().item());
+    if (step == 0) first = last;
+  }
+  // [mixed]
+  CHECK(last < 0.2 * first);
+}
+
 TEST_CASE("docs: training is a value, not hidden state", "[docs]") {
   const Var<float> x(Tensor<float>::full({4, 3}, 1.0f)), y(Tensor<float>::full({4, 3}, 2.0f));
   // [mode]
