@@ -13,7 +13,7 @@ command -v cmake|CMake 3.25 or newer|cmake|cmake|cmake
 command -v ninja|Ninja|ninja-build|ninja-build|ninja
 command -v python3|Python 3 (checks of the include rule)|python3|python3|python3
 command -v pkg-config|pkg-config|pkg-config|pkgconf|pkgconf
-has_header Eigen/Core -I/usr/include/eigen3|Eigen 3.4|libeigen3-dev|eigen3-devel|eigen
+has_header Eigen/Core -I/usr/include/eigen3|Eigen 3.4 (yardstick of the compile times)|libeigen3-dev|eigen3-devel|eigen
 has_header nlohmann/json.hpp|nlohmann/json 3.9|nlohmann-json3-dev|json-devel|nlohmann-json
 has_header CLI/CLI.hpp|CLI11 2|libcli11-dev|cli11-devel|cli11
 has_header stb/stb_image_write.h|stb|libstb-dev|stb-devel|stb
