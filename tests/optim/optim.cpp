@@ -1,6 +1,8 @@
 #include "m3i/optim.hpp"
 #include "../catch.hpp"
 #include "../devices.hpp"
+#include "m3i/core/cuda_graph.hpp"
+#include "m3i/ops/arithmetic.hpp"
 #include "m3i/ops/pointwise.hpp"
 #include "m3i/ops/reduce.hpp"
 #include "m3i/testing.hpp"
@@ -77,6 +79,40 @@ TEST_CASE("all parameters in one launch: the bits of one parameter at a time, on
     for (std::size_t i = 0; i < shapes.size(); ++i)
       if (device.on_host()) CHECK(together[i].value().to_vector() == apart[i].value().to_vector());
       else CHECK(testing::relative_difference(together[i].value(), apart[i].value()) < 1e-6);
+  }
+}
+
+TEST_CASE("a recorded training step gives the bits of a plain one", "[optim]") {
+  std::vector<Device> devices = other_devices();
+  devices.push_back(Device::cpu());
+  for (const Device device : devices) {
+    const auto train = [device](bool record) {
+      const Var<float> w(testing::wave<float>({300}, 0, device), true);
+      const Tensor<float> batch({300}, device);
+      const std::vector<Var<float>> learned{w};
+      Adam<float> adam(learned, {.lr = 0.1});
+      Var<float> loss;
+      const auto step = [&] {
+        clear_gradients(learned);
+        loss = mean(square(w * Var<float>(batch) - 1));
+        backward(loss);
+      };
+      batch.copy_from(testing::wave<float>({300}, 1));
+      // [record]
+      std::optional<CudaGraph> recorded;
+      if (record) recorded.emplace(device, step);
+      for (int i = 1; i <= 4; ++i) {
+        batch.copy_from(testing::wave<float>({300}, i));  // new input, where the step reads it
+        if (recorded) recorded->replay();
+        else step();
+        adam.step();
+      }
+      // [record]
+      auto values = w.value().to_vector();
+      values.push_back(loss.value().item());
+      return values;
+    };
+    CHECK(train(true) == train(false));
   }
 }
 
