@@ -146,8 +146,13 @@ struct PatchProjection {
   }
 
   Var<T> operator()(const Var<T>& x) const {
-    const Var<T> y = conv2(norm1(gelu(conv1(x))));
-    return norm2 ? (*norm2)(gelu(y)) : y;
+    Var<T> y = conv1(x);  // statement by statement: nested, each map would live until the last is there
+    y = gelu(y);
+    y = norm1(y);
+    y = conv2(y);
+    if (!norm2) return y;
+    y = gelu(y);
+    return (*norm2)(y);
   }
   M3I_FIELDS(conv1, conv2, norm1, norm2)
 };
@@ -173,7 +178,10 @@ struct NnFormerPatchEmbed {
       widths[a + 1][1] = (patch[a] - x.shape()[int(a) + 1] % patch[a]) % patch[a];
       whole = whole && widths[a + 1][1] == 0;
     }
-    return norm(proj2(proj1(whole ? x : pad(x, widths))));
+    Var<T> y = whole ? x : pad(x, widths);
+    y = proj1(y);
+    y = proj2(y);
+    return norm(y);
   }
   M3I_FIELDS(proj1, proj2, norm)
 

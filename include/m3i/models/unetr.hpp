@@ -7,6 +7,7 @@
 
 #include <array>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "m3i/autodiff/checkpoint.hpp"
@@ -28,7 +29,7 @@ struct UnetrOptions {
   Extent3 image = {96, 96, 96};  ///< fixed by the learned positions
   Index feature_size = 16;       ///< channels of the finest decoder map
   Index hidden = 768, mlp = 3072, heads = 12, layers = 12;
-  bool checkpoint = false;  ///< recompute transformer blocks in backward instead of keeping their activations
+  bool checkpoint = false;  ///< recompute blocks of transformer and decoder in backward instead of keeping activations
   static constexpr Index patch = 16;
 
   /// These options, or a ConfigError that names the one that makes no network.
@@ -167,9 +168,17 @@ struct UnetrResidual {
     if (in != out) conv3.emplace(in, out, 1);
   }
 
-  Var<T> operator()(const Var<T>& x) const {
-    const Var<T> y = instance_norm(conv2(leaky_relu(instance_norm(conv1(x)), 0.01)));
-    return leaky_relu(y + (conv3 ? instance_norm((*conv3)(x)) : x), 0.01);
+  /// Statement by statement: what a nested call has used would live until the whole expression ends.
+  Var<T> operator()(Var<T> x) const {
+    Var<T> y = conv1(x);
+    if (conv3) x = (*conv3)(x);  // here, so that x can go: it is twice as wide
+    if (conv3) x = instance_norm(x);
+    y = instance_norm(y);
+    y = leaky_relu(y, 0.01);
+    y = conv2(y);
+    y = instance_norm(y);
+    y = y + x;
+    return leaky_relu(y, 0.01);
   }
   M3I_FIELDS(conv1, conv2, conv3)
 };
@@ -204,7 +213,10 @@ struct UnetrTokenSkip {
 
   Var<T> operator()(Var<T> x) const {
     x = transp_conv_init(x);
-    for (const Step& step : blocks) x = step.residual(step.up(x));
+    for (const Step& step : blocks) {
+      x = step.up(x);
+      x = step.residual(std::move(x));
+    }
     return x;
   }
   M3I_FIELDS(transp_conv_init, blocks)
@@ -218,8 +230,9 @@ struct UnetrUp {
 
   UnetrUp(Index in, Index out) : transp_conv(in, out), conv_block(2 * out, out) {}
 
-  Var<T> operator()(const Var<T>& x, const Var<T>& skip) const {
-    return conv_block(concat<T>({transp_conv(x), skip}, -1));
+  Var<T> operator()(const Var<T>& x, Var<T> skip) const {
+    skip = concat<T>({transp_conv(x), skip}, -1);
+    return conv_block(std::move(skip));
   }
   M3I_FIELDS(transp_conv, conv_block)
 };
@@ -267,15 +280,32 @@ struct Unetr {
     return maps;
   }
 
-  /// x [N, D, H, W, in] -> [N, D, H, W, out]
-  Var<T> operator()(const Var<T>& x) const {
-    const auto [z3, z6, z9, z12] = encode(x);
-    Var<T> y = decoder5(z12, encoder4(z9));
-    y = decoder4(y, encoder3(z6));
-    y = decoder3(y, encoder2(z3));
-    return out(decoder2(y, encoder1(x)));
+  /// From the maps of encode(), and the image itself for the skip at full resolution, to [N, D, H, W, out].
+  Var<T> decode(const std::array<Var<T>, 4>& maps, const Var<T>& x) const {
+    const auto& [z3, z6, z9, z12] = maps;
+    Var<T> y = up(decoder5, z12, skip(encoder4, z9));
+    y = up(decoder4, y, skip(encoder3, z6));
+    y = up(decoder3, y, skip(encoder2, z3));
+    y = up(decoder2, y, skip(encoder1, x));
+    return out(y);
   }
+
+  /// x [N, D, H, W, in] -> [N, D, H, W, out]
+  Var<T> operator()(const Var<T>& x) const { return decode(encode(x), x); }
   M3I_FIELDS(vit, encoder1, encoder2, encoder3, encoder4, decoder5, decoder4, decoder3, decoder2, out)
+
+ private:
+  using Inputs = std::vector<Var<T>>;
+  /// Modules of the decoder, checkpointed one by one: of the finest maps only skips and results are kept.
+  template <class Module>
+  Var<T> skip(const Module& module, const Var<T>& x) const {
+    if (!options.checkpoint) return module(x);
+    return checkpoint([module](const Var<T>& v) { return module(v); }, x);
+  }
+  Var<T> up(const UnetrUp<T>& module, const Var<T>& x, Var<T> skip) const {
+    if (!options.checkpoint) return module(x, std::move(skip));
+    return checkpoint([module](const Inputs& v) { return module(v[0], v[1]); }, Inputs{x, skip});
+  }
 };
 
 }  // namespace M3I_ABI

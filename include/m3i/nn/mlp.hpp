@@ -31,7 +31,11 @@ struct Mlp {
   Mlp(Index channels, Index hidden) : Mlp(channels, hidden, channels) {}
 
   /// x [..., channels] -> [..., out]
-  Var<T> operator()(const Var<T>& x) const { return fc2(activate(fc1(x), activation)); }
+  Var<T> operator()(const Var<T>& x) const {
+    Var<T> y = fc1(x);
+    y = activate(y, activation);  // the input of it can go before the last product
+    return fc2(y);
+  }
   M3I_FIELDS(fc1, fc2)
 };
 
