@@ -190,24 +190,24 @@ class Pool {
     stats_.live += Index(bytes);
     return block;
   }
-  [[noreturn]] void out_of_memory(std::size_t bytes, const char* bound) {
+  [[noreturn, gnu::cold]] void out_of_memory(std::size_t bytes, const char* bound) {
     fail<DeviceError>("memory: ", bytes >> 20, " MiB more on ", device_, " exceed ", bound, " (", stats_.live >> 20,
                       " MiB in use, ", (stats_.reserved - stats_.live) >> 20, " MiB kept free, peak ",
                       stats_.peak >> 20, " MiB, limit ", stats_.limit >> 20, " MiB, 0 = none)", largest_blocks(),
                       "; use a smaller batch or volume, or checkpoint() the large modules");
   }
   /// "; the largest in use: 3 of 524288 KiB, 1 of 960 KiB" for the sizes that hold most. Not for the arena's blocks.
-  std::string largest_blocks() const {
+  [[gnu::cold]] std::string largest_blocks() const {
     std::map<std::size_t, Index> counts;
     for (const auto& [block, taken] : taken_) ++counts[taken.bytes];
-    std::vector<std::pair<std::size_t, Index>> sizes(counts.begin(), counts.end());
-    std::sort(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) {
-      return a.first * std::size_t(a.second) > b.first * std::size_t(b.second);
-    });
-    if (sizes.size() > 5) sizes.resize(5);
     std::string out;
-    for (const auto& [size, count] : sizes)
-      out += text(out.empty() ? "; the largest in use: " : ", ", count, " of ", size >> 10, " KiB");
+    for (int shown = 0; shown < 5 && !counts.empty(); ++shown) {
+      const auto most = std::max_element(counts.begin(), counts.end(), [](const auto& x, const auto& y) {
+        return x.first * std::size_t(x.second) < y.first * std::size_t(y.second);
+      });
+      out += text(shown == 0 ? "; the largest in use: " : ", ", most->second, " of ", most->first >> 10, " KiB");
+      counts.erase(most);
+    }
     return out;
   }
 
