@@ -14,7 +14,7 @@ cmake -S . -B "$build" -G Ninja -DM3I_CUDA=ON -DM3I_BENCH=ON -DM3I_EXAMPLES=OFF 
       ${CUDAARCHS:+-DCMAKE_CUDA_ARCHITECTURES="$CUDAARCHS"} > /dev/null
 cmake --build "$build" --target device_rates conv_step mpot_step network_step "${tests[@]/#/test_}"
 
-if ! nvidia-smi -L; then
+if ! nvidia-smi -L 2> /dev/null; then
   echo "bench/gpu.sh: built in $build; this machine has no NVIDIA GPU, or no driver for it, so nothing was run" >&2
   exit 3
 fi

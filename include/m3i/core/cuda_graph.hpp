@@ -40,8 +40,12 @@ class CudaGraph {
   ~CudaGraph() {
 #if M3I_CUDA
     if (!graph_) return;
-    cudaStreamSynchronize(current_stream());
+    int before = 0;
+    cudaGetDevice(&before);
+    cudaSetDevice(device_.number);
+    cudaStreamSynchronize(current_stream());  // it may still be running
     cudaGraphExecDestroy(graph_);
+    cudaSetDevice(before);
 #endif
   }
   CudaGraph(const CudaGraph&) = delete;
