@@ -3,12 +3,7 @@
 /// the sum to a float, twice the work of a float multiplication. Both operands are packed as pairs along k. Against the
 /// float path only the order and the rounding of the additions differ.
 
-#include <bit>
-#include <cstring>
-
-#include "m3i/kernels/gemm_host.hpp"
-
-// Can be switched off: -DM3I_BF16_DOT=0.
+// Before the includes, one of which asks. Can be switched off: -DM3I_BF16_DOT=0.
 #ifndef M3I_BF16_DOT
 #if defined(__AVX512BF16__) && defined(__AVX512F__)
 #define M3I_BF16_DOT 1
@@ -16,6 +11,11 @@
 #define M3I_BF16_DOT 0
 #endif
 #endif
+
+#include <bit>
+#include <cstring>
+
+#include "m3i/kernels/gemm_host.hpp"
 
 #if M3I_BF16_DOT
 
