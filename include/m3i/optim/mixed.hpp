@@ -11,7 +11,9 @@
 /// Losses, clipping, optimiser, checkpoints and model files see float alone. Micikevicius et al. 2018,
 /// arXiv:1710.03740.
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include "m3i/ops/cast.hpp"
