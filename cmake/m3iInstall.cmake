@@ -5,7 +5,7 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/m3i)
 
 install(DIRECTORY include/m3i DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 set(targets m3i)
-foreach(part m3i_nifti m3i_curl m3i_compiled m3i_api)
+foreach(part m3i_nifti m3i_curl m3i_mpi m3i_compiled m3i_api)
   if(TARGET ${part})
     list(APPEND targets ${part})
   endif()

@@ -18,7 +18,8 @@ endforeach()
 cmake_path(GET M3I_STB_INCLUDE FILENAME stb_folder)  # headers say <stb/stb_image_write.h> or <stb_image_write.h>
 
 add_library(m3i_programs INTERFACE)
-target_link_libraries(m3i_programs INTERFACE m3i m3i_nifti m3i_build_flags $<$<TARGET_EXISTS:m3i_compiled>:m3i_compiled>)
+target_link_libraries(m3i_programs INTERFACE m3i m3i_nifti m3i_build_flags $<$<TARGET_EXISTS:m3i_compiled>:m3i_compiled>
+                                             $<TARGET_NAME_IF_EXISTS:m3i_mpi>)
 target_include_directories(m3i_programs SYSTEM INTERFACE ${M3I_STB_INCLUDE} ${M3I_CLI11_INCLUDE})
 
 # The hot loops are in m3i::compiled at full optimisation; what a program adds to them compiles in half the time at -O1.

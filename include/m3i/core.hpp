@@ -13,6 +13,7 @@
 #include "m3i/core/parallel.hpp"
 #include "m3i/core/random.hpp"
 #include "m3i/core/shape.hpp"
+#include "m3i/core/shard.hpp"
 #include "m3i/core/tensor.hpp"
 #include "m3i/core/upload.hpp"
 #include "m3i/core/words.hpp"

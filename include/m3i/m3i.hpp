@@ -1,6 +1,6 @@
 #pragma once
 /// What a network is made of and trained with, in reading order. What surrounds it is included by name:
-/// m3i/<folder>.hpp for imaging, text, metrics, io, data, train.
+/// m3i/<folder>.hpp for imaging, text, metrics, io, data, dist, train.
 
 // clang-format off
 #include "m3i/core.hpp"

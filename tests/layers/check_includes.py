@@ -26,7 +26,7 @@ STANDS_ON = {
     "metrics": {"core", "metrics"},
     "io": {"core", "io"},
     "data": IMAGES | {"data"},
-    "dist": {"core", "dist"},
+    "dist": {"core", "kernels", "autodiff", "dist"},
     "train": ALL,
 }
 
@@ -34,6 +34,8 @@ STANDS_ON = {
 ALLOWED = [
     (r"cub/|thrust/", r"kernels/sort_scan\.hpp"),
     (r"cublas|cudnn", r"kernels/\w+_(cublas|cudnn)\.hpp|core/cuda\.hpp"),
+    (r"mpi\.h", r"dist/mpi\.hpp"),
+    (r"nccl", r"dist/nccl\.hpp"),
     (r"cuda_?\w*\.h|nv", r"core/\w+\.hpp|kernels/\w+\.hpp"),
     (r"nlohmann/", r"(io|data|train)/\w+\.hpp"),
     (r"stb", r"imaging/\w+\.hpp"),
