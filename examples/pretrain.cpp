@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "m3i/data.hpp"
+#include "m3i/dist.hpp"
 #include "m3i/models.hpp"
 #include "m3i/train.hpp"
 
@@ -82,13 +83,16 @@ double training_step(const Med3DInsight& model,
                      const MethodConfig& config,
                      Trainer<T>& trainer,
                      Trainer<T>& metric_trainer,
+                     DataParallel<T>& parallel,
                      Random random,
                      OrderedJson& record) {
   const PretrainConfig& c = config.pretrain;
-  const Mode mode{true, &random};
+  Communicator& ranks = parallel.ranks();
+  Random own = ranks.first() ? random : random.split(1 + std::uint64_t(ranks.rank()));
+  const Mode mode{true, &own};
   const Var<T> x(batch.volumes);
-  const Var<T> corrupted(
-      mask_patches(batch.volumes, c.reconstruction.mask_ratio, c.reconstruction.mask_patch, random.split(1)));
+  const Var<T> corrupted(mask_patches(batch.volumes, c.reconstruction.mask_ratio, c.reconstruction.mask_patch,
+                                      random.split(1), ranks.rank() * batch.volumes.shape()[0]));
 
   // Extract projected volume embedding, image slice embedding, and text embedding, respectively. The tower computes in
   // run.dtype; what leaves it is float, and so are the losses.
@@ -104,21 +108,23 @@ double training_step(const Med3DInsight& model,
   // L_total = L_mPOT + L_res                                                                              (equation 4)
   Var<T> loss;
   const auto add = [&](const char* name, double weight, const Var<T>& term) {
-    record[name] = double(term.value().item());
+    record[name] = ranks.mean(double(term.value().item()));
     loss = loss.defined() ? loss + weight * term : weight * term;
   };
+  const bool global = c.alignment_batch == choice::AlignmentBatch::global;
+  const auto rows = [&](const Var<T>& h) { return global ? all_gather(ranks, h) : h; };  // of all ranks, or our own
   if (c.alignment != choice::Alignment::none)
-    add("alignment", c.alignment_weight, alignment_loss(h_x, h_s, h_t, model, c, record));  // (equation 2)
+    add("alignment", c.alignment_weight,
+        alignment_loss(rows(h_x), rows(h_s), rows(h_t), model, c, record));  // (equation 2)
   if (restores)
     add("reconstruction", c.reconstruction.weight,
-        reconstruction_loss(x_hat, x, c.reconstruction.kind));  // (equation 3)
+        reconstruction_loss(x_hat, x, c.reconstruction.kind, ranks.size()));  // (equation 3)
 
   // theta, psi <- Adam; M <- Proj(Adam(M)).
-  const double value = double(loss.value().item());
+  const double value = ranks.mean(double(loss.value().item()));
   trainer.clear_gradients();
   metric_trainer.clear_gradients();
-  backward(loss);
-  tower.precision().collect();
+  backward(loss, tower.precision(), parallel);  // the mean over the ranks
   const double norm = std::hypot(trainer.prepare(), metric_trainer.prepare());
   record["loss"] = value;
   record["grad_norm"] = norm;
@@ -157,6 +163,7 @@ class Batches {
           const std::string& path,
           const FrozenFeatures& features,
           const MethodConfig& config,
+          const BatchShard& shard,
           Index first_item)
       : triplets_(triplets),
         features_(features),
@@ -169,10 +176,11 @@ class Batches {
               return volume(detail::beside(path, triplets_[std::size_t(place.item)].volume));
             },
             {.threads = int(config.data.workers),
-             .ahead = 2 * config.pretrain.batch_size,
+             .ahead = 2 * shard.count,
              .seed = config.run.seed,
              .epoch = first_item / Index(triplets.size()),
-             .position = first_item % Index(triplets.size())},
+             .position = first_item % Index(triplets.size()),
+             .shard = shard},
             [this, path](Index item) { return detail::beside(path, triplets_[std::size_t(item)].volume); }) {}
 
   Batch next(Index size, Device device) {
@@ -229,7 +237,8 @@ int run(const std::string& path,
         const std::string& out,
         const std::string& towers,
         const MethodConfig& config,
-        bool resume) {
+        bool resume,
+        Communicator& started) {
   require_whole_volumes(config, "pretrain");
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
@@ -239,6 +248,13 @@ int run(const std::string& path,
   const Index per_epoch = n / batch, all = per_epoch * config.pretrain.epochs;
   const Index steps = config.pretrain.max_steps > 0 ? std::min(config.pretrain.max_steps, all) : all;
   const Device device = Device::parse(config.run.device);
+  const auto gpu = gpu_communicator(started, device);
+  Communicator& ranks = gpu ? *gpu : started;
+  const BatchShard shard = batch_shard(ranks, batch);
+  require<ConfigError>(shard.count > 1 || config.pretrain.alignment == choice::Alignment::none ||
+                           config.pretrain.alignment_batch == choice::AlignmentBatch::global,
+                       "pretrain.batch_size ", batch, " on ", ranks.size(), " ranks leaves one triplet to each, and ",
+                       "alignment compares pairs; use more, or pretrain.alignment_batch=global");
 
   const FrozenFeatures features = frozen_features(towers, triplets, path, config);
   const Med3DInsight model(config, features.width());
@@ -263,18 +279,23 @@ int run(const std::string& path,
   training.add_trainer("network", trainer);
   training.add_trainer("metric", metric_trainer);
   training.add_precision(tower.precision());
+  training.add_ranks(ranks);
   training.add_note("triplets", text(text_hash(read_text_file(path))));
   training.start(resume);
 
-  Batches batches(triplets, path, features, config, training.first_step() * batch);
+  auto all_learned = learned;
+  all_learned.push_back(model.metric);
+  DataParallel<T> parallel(ranks, all_learned);
+  Batches batches(triplets, path, features, config, shard, training.first_step() * batch);
   const int code = training.loop([&](Index step, OrderedJson& record) {
     Stopwatch wait;
-    const Batch b = batches.next(batch, device);
+    const Batch b = batches.next(shard.count, device);
     training.add_wait(wait.lap());
     record["epoch"] = step / per_epoch;
-    return training_step(model, tower, b, config, trainer, metric_trainer,
+    return training_step(model, tower, b, config, trainer, metric_trainer, parallel,
                          Random(config.run.seed, 2).split(std::uint64_t(step)), record);
   });
+  if (!ranks.first()) return code;
   draw_curves(training.log_path(), out);
   if (code != 0) return code;
   write_model<T>(out + "/model.safetensors", model,
@@ -301,10 +322,16 @@ int main(int argc, char** argv) {
         ->required();
     app.add_flag("--resume", resume, "continue the run in OUT from its newest checkpoint");
     options.add_to(app);
+    options.add_ranks_to(app);
     app.footer(
         "Example:  pretrain data/triplets.jsonl runs/pretrain --towers runs/clip/towers --config configs/demo.json\n"
         "Ctrl-C saves and leaves; the same command with --resume continues.");
     parse_command_line<CLI::ParseError>(app, argc, argv);
-    return run(triplets, out, towers, options.load(), resume);
+    if (options.show_config) options.load();
+    return run_ranks(options.ranks, [&](Communicator& ranks) {
+      MethodConfig config = options.load();  // in each rank: a GPU must not be touched before
+      config.run.device = device_of_rank(ranks, Device::parse(config.run.device)).text();
+      return run(triplets, out, towers, config, resume, ranks);
+    });
   });
 }

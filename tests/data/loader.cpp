@@ -152,3 +152,23 @@ TEST_CASE("loader: bad arguments are refused", "[fast]") {
   o.epoch = -1;
   CHECK_THROWS_AS(Loader<Index>(5, uneven, o), ConfigError);
 }
+
+TEST_CASE("loader: parts of the batches together are the sequence of one process", "[fast]") {
+  Loader<Index> whole(10, uneven, options(2));
+  std::vector<std::unique_ptr<Loader<Index>>> parts;
+  for (Index r = 0; r < 2; ++r) {
+    auto o = options(2);
+    o.shard = {4, 2 * r, 2};
+    parts.push_back(std::make_unique<Loader<Index>>(10, uneven, o));
+  }
+  for (Index i = 0; i < 40; ++i) {
+    const auto expected = whole.next(), got = parts[std::size_t(i % 4 / 2)]->next();
+    CHECK(got.value == expected.value);
+    CHECK(got.place.epoch == expected.place.epoch);
+  }
+  auto o = options(1);
+  o.shard = {4, 2, 2}, o.position = 8;
+  CHECK(Loader<Index>(10, uneven, o).next().place.epoch == 1);
+  o.position = 6;
+  CHECK_THROWS_WITH(Loader<Index>(10, uneven, o), Catch::Contains("between two batches"));
+}

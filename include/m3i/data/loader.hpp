@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "m3i/core/random.hpp"
+#include "m3i/core/shard.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -31,6 +32,7 @@ struct LoaderOptions {
   std::uint64_t seed = 0;
   bool shuffle = true;
   Index epoch = 0, position = 0;  ///< where to start: next_place() of the loader that is being resumed
+  BatchShard shard = {};          ///< of several processes: the part of each batch to load; start between two batches
 };
 
 /// The order of one epoch: a function of (seed, epoch) alone.
@@ -66,7 +68,13 @@ class Loader {
     require<ConfigError>(options.epoch >= 0 && options.position >= 0 && options.position < count,
                          "loader: cannot start at epoch ", options.epoch, ", position ", options.position, " of ",
                          count);
-    consumed_ = taken_ = options.epoch * count + options.position;
+    const BatchShard& part = options.shard;
+    const Index start = options.epoch * count + options.position;
+    require<ConfigError>(
+        part.first >= 0 && part.count > 0 && part.first + part.count <= part.batch && start % part.batch == 0,
+        "loader: items ", part.first, " to ", part.first + part.count, " of each ", part.batch, ", from item ", start,
+        "; expected a part of a batch, and a start between two batches");
+    consumed_ = taken_ = start / part.batch * part.count;
     slots_.resize(std::size_t(options.ahead));
     try {
       for (int t = 0; t < options.threads; ++t) threads_.emplace_back([this] { work(); });
@@ -83,7 +91,8 @@ class Loader {
   /// The place of the item that next() will give: save it, and start another loader there.
   LoaderPlace next_place() const {
     const std::scoped_lock lock(mutex_);
-    return {consumed_ / count_, consumed_ % count_, 0};
+    const Index number = options_.shard.global(consumed_);
+    return {number / count_, number % count_, 0};
   }
 
   /// The next item; waits for it. Rethrows the item's error, and so does every later call: the sequence ends there.
@@ -113,7 +122,8 @@ class Loader {
   };
 
   /// Caller holds the mutex, or is the only thread.
-  LoaderPlace place_of(Index number) {
+  LoaderPlace place_of(Index own) {
+    const Index number = options_.shard.global(own);
     LoaderPlace place{number / count_, number % count_, 0};
     if (place.epoch != order_epoch_) {  // at most two epochs are in work; a permutation is cheap beside an item
       order_ = epoch_order(count_, options_.seed, place.epoch, options_.shuffle);

@@ -37,8 +37,10 @@ inline void on_interrupt(int signal) {
 /// Handles SIGINT and SIGTERM while it lives; puts the earlier handlers back. At most one at a time.
 class Interrupt {
  public:
+  static constexpr const char* usual = "\nstopping after this step and saving; once more to leave at once\n";
+
   /// `message` is written to the terminal at the first signal.
-  explicit Interrupt(const char* message = "\nstopping after this step and saving; once more to leave at once\n") {
+  explicit Interrupt(const char* message = usual) {
     require<Error>(!detail::interrupt_active.exchange(true),
                    "interrupt: another Interrupt is active; pass that one on");
     detail::interrupt_signal = 0;

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "m3i/dist/data_parallel.hpp"
 #include "m3i/io/checkpoint.hpp"
 #include "m3i/train/build.hpp"
 #include "m3i/train/interrupt.hpp"
@@ -57,6 +58,14 @@ double guarded_step(double loss, double grad_norm, MixedPrecision& mixed, Ordere
   mixed.scale.accept();
   mixed.refresh();
   return loss;
+}
+
+/// Gradients of the float weights: the mean over the ranks. With small weights, after those have been collected.
+inline void backward(const Var<float>& loss, MixedPrecision& mixed, DataParallel<float>& parallel) {
+  if (!mixed.active()) return parallel.backward(loss);
+  backward(loss);
+  mixed.collect();
+  parallel.average();
 }
 
 template <class T>
@@ -98,6 +107,9 @@ class TrainingRun {
   void add_precision(MixedPrecision& mixed) {
     if (mixed.active()) precision_.push_back(&mixed);
   }
+  /// Ranks that take the same steps: rank 0 writes, Ctrl-C and non-finite losses count for all. It must outlive the
+  /// run.
+  void add_ranks(Communicator& ranks) { ranks_ = &ranks; }
   /// A note that must be equal when the run is resumed, such as a checksum of the data.
   void add_note(const std::string& key, const std::string& value) { state_.notes[key] = value; }
 
@@ -109,9 +121,13 @@ class TrainingRun {
     } else {
       require<ConfigError>(checkpoints_.empty(), folder_, ": holds a run already (", checkpoints_.steps().size(),
                            " checkpoints); use --resume to continue it, or another folder");
-      if (resume) std::filesystem::remove(log_path());  // killed before its first checkpoint: start again
+      if (resume && ranks_->first())
+        std::filesystem::remove(log_path());  // killed before its first checkpoint: start again
     }
     for (const MixedPrecision* mixed : precision_) mixed->refresh();
+    require<RankError>(ranks_->mean(double(first_)) == double(first_), folder_,
+                       ": the ranks do not see the same checkpoints; all must read one folder");
+    if (!ranks_->first()) return;
     log_.emplace(resume ? RunLog::resume(log_path(), first_) : RunLog::create(log_path()));
     AtomicFile file(folder_ + "/config.json");
     file.write(config_text(config_));
@@ -127,8 +143,10 @@ class TrainingRun {
   /// everything unchanged. Returns the program's exit code: 0, or 130 after Ctrl-C.
   template <class Step>
   int loop(const Step& step) {
-    Interrupt interrupt;
-    Progress progress(name_, total_, {.done = first_});
+    const bool first_rank = ranks_->first();
+    Interrupt interrupt(first_rank ? Interrupt::usual : "");
+    std::optional<Progress> progress;
+    if (first_rank) progress.emplace(name_, total_, ProgressOptions{.done = first_});
     Stopwatch watch;
     Index bad = 0;
     for (Index i = first_; i < total_; ++i) {
@@ -138,23 +156,24 @@ class TrainingRun {
       bad = std::isfinite(loss) ? 0 : bad + 1;
       record["data_wait"] = waited_;
       record["seconds"] = watch.lap();
-      progress.add_wait(waited_);
+      if (progress) progress->add_wait(waited_);
       const bool validated = record.contains("validation") || record.contains("validation_loss");
-      if (i % config_.run.log_every == 0 || i + 1 == total_ || bad > 0 || validated) log_->write(record);
-      const bool stop = interrupt.requested(), last = i + 1 == total_;
+      const bool noted = i % config_.run.log_every == 0 || i + 1 == total_ || bad > 0 || validated;
+      if (noted && log_) log_->write(record);
+      const bool stop = ranks_->any(interrupt.requested()), last = i + 1 == total_;
       if (bad >= config_.run.max_bad_steps || (last && bad > 0))
         fail<NumericError>(name_, ": the loss was not finite in ", bad, " steps in a row (until step ", i + 1,
                            "); those steps were skipped and ", last_saved(),
                            " is the last good state; lower the learning rate", " or set optimizer.clip_norm",
                            record.contains("error") ? "; the last step said: " : "", record.value("error", ""));
-      progress.update(i + 1, note(loss));
-      if (bad == 0 && (stop || last || (i + 1) % config_.run.save_every == 0)) save(i + 1);
+      if (progress) progress->update(i + 1, note(loss));
+      if (bad == 0 && first_rank && (stop || last || (i + 1) % config_.run.save_every == 0)) save(i + 1);
       if (stop && !last) {
-        progress.say(text(name_, ": stopped after step ", i + 1, "; continue with --resume"));
-        return interrupt.exit_code();
+        if (progress) progress->say(text(name_, ": stopped after step ", i + 1, "; continue with --resume"));
+        return std::max(interrupt.exit_code(), 130);  // another rank may have been told
       }
     }
-    progress.finish();
+    if (progress) progress->finish();
     return 0;
   }
 
@@ -162,7 +181,8 @@ class TrainingRun {
   /// The loss of a step. One that stops because a value is not finite, or because transport has no solution with such
   /// values, counts as a step with a loss that is not.
   template <class Step>
-  static double loss_of(const Step& step, Index i, OrderedJson& record) {
+  double loss_of(const Step& step, Index i, OrderedJson& record) const {
+    if (ranks_->size() > 1) return step(i, record);  // the others are in the middle of it: they must be told
     try {
       return step(i, record);
     } catch (const NumericError& error) {
@@ -238,6 +258,8 @@ class TrainingRun {
   std::vector<MixedPrecision*> precision_;
   std::optional<RunLog> log_;
   double waited_ = 0;
+  OneProcess alone_;
+  Communicator* ranks_ = &alone_;
 };
 
 }  // namespace M3I_ABI

@@ -32,6 +32,9 @@ inline auto enum_names(Psat) { return std::array{"full", "no_positions", "no_que
 enum class Alignment { mpot, info_nce, none };
 inline auto enum_names(Alignment) { return std::array{"mpot", "info_nce", "none"}; }
 
+enum class AlignmentBatch { process, global };
+inline auto enum_names(AlignmentBatch) { return std::array{"process", "global"}; }
+
 enum class Reconstruction { mean, printed, none };
 inline auto enum_names(Reconstruction) { return std::array{"mean", "printed", "none"}; }
 
@@ -302,6 +305,7 @@ struct ReconstructionConfig {
 struct PretrainConfig {
   choice::Alignment alignment = choice::Alignment::mpot;
   double alignment_weight = 1;
+  choice::AlignmentBatch alignment_batch = choice::AlignmentBatch::process;
   MpotConfig mpot;
   InfoNceConfig info_nce;
   ReconstructionConfig reconstruction;
@@ -312,12 +316,14 @@ struct PretrainConfig {
   static void fields(Self& self, Field&& field) {
     field("alignment", self.alignment, "loss between volume and slice, volume and text (3.4.1, table 6b, 6c)");
     field("alignment_weight", self.alignment_weight, "weight in the total loss (4: 1)", at_least(0));
+    field("alignment_batch", self.alignment_batch,
+          "of several ranks: align within each rank's part of the batch (3.4.1), or over all of it (ours)");
     field("mpot", self.mpot, "partial optimal transport");
     field("info_nce", self.info_nce, "contrastive loss");
     field("reconstruction", self.reconstruction, "restoration of the volume (3.4.2)");
     field("optimizer", self.optimizer, "optimiser of network, PSAT and metric");
     field("epochs", self.epochs, "passes over the triplets (4.1)", at_least(1));
-    field("batch_size", self.batch_size, "triplets of a step and device (4.1)", between(1, 65536));
+    field("batch_size", self.batch_size, "triplets of a step, over all ranks (4.1: 4 on each of 4 GPUs)", between(1, 65536));
     field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
   }
   void check(const ConfigCheck& check) const {

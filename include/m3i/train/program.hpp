@@ -20,6 +20,7 @@ struct ProgramOptions {
   std::vector<std::string> overrides;
   std::string dtype;
   bool show_config = false;
+  int ranks = 1;
 
   template <class App>
   void add_to(App& app) {
@@ -27,6 +28,14 @@ struct ProgramOptions {
     app.add_option("--set", overrides, "override one key, e.g. --set pretrain.epochs=3 (repeatable)")->take_all();
     app.add_option("--dtype", dtype, "f32, bf16 or f16: the same as --set run.dtype=");
     app.add_flag("--show-config", show_config, "print every key with its value and meaning, and leave");
+  }
+
+  /// For programs that can work on several processes.
+  template <class App>
+  void add_ranks_to(App& app) {
+    app.add_option("--ranks,--gpus", ranks,
+                   "processes that share each batch (the batch size counts all of them), one a GPU if run.device is "
+                   "one; mpirun -n N starts them as well");
   }
 
   /// The configuration; sets threads and seeds the initial values. Prints and leaves for --show-config.
