@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "m3i/kernels/conv3d.hpp"
+#include "m3i/kernels/conv3d_winograd.hpp"
 #include "m3i/kernels/register_block.hpp"
 
 namespace m3i {
@@ -278,6 +279,7 @@ inline std::vector<Index> all_of(Index n) {
 
 template <class T>
 void conv3d_host_forward(const Conv3dGeometry& g, const T* x, const T* w, const T* bias, T* y) {
+  if (winograd_pays(g)) return winograd_forward(g, x, w, bias, y);
   const GatherSum<T> s = forward_walk(g, x, y);
   if (depthwise(g)) return gather_depthwise(s, taps_first(w, g.taps(), all_of(g.taps()), g.groups).data(), bias, false);
   const Index depth = g.taps() * g.group_in();
@@ -356,6 +358,7 @@ void input_grad_patches(const Conv3dGeometry& g, const T* dy, const T* w, T* dx)
 
 template <class T>
 void conv3d_host_input_grad(const Conv3dGeometry& g, const T* dy, const T* w, T* dx) {
+  if (winograd_pays(g)) return winograd_input_grad(g, dy, w, dx);
   if (in_patches(g) && !depthwise(g)) return input_grad_patches(g, dy, w, dx);
   for (Index r0 = 0; r0 < std::min(g.stride[0], g.in[0]); ++r0)
     for (Index r1 = 0; r1 < std::min(g.stride[1], g.in[1]); ++r1)
