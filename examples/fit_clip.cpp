@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "m3i/data.hpp"
+#include "m3i/dist.hpp"
 #include "m3i/metrics.hpp"
 #include "m3i/models.hpp"
 #include "m3i/text.hpp"
@@ -58,11 +59,16 @@ double training_step(const Towers& towers,
                      const Tensor<T>& images,
                      const Tensor<std::int64_t>& ids,
                      Trainer<T>& trainer,
+                     DataParallel<T>& parallel,
                      OrderedJson& record) {
-  const Var<T> loss = towers.clip(Var<T>(images.to(towers.clip.logit_scale.device())), ids);
+  // Every pair of the batch is compared, whichever rank has computed it.
+  const Var<T> pixels(images.to(towers.clip.logit_scale.device()));
+  const auto all = [&](const Var<T>& h) { return all_gather(parallel.ranks(), l2_normalize(h)); };
+  const Var<T> loss =
+      info_nce(all(towers.clip.encode_image(pixels)), all(towers.clip.encode_text(ids)), towers.clip.logit_scale);
   const double value = double(loss.value().item());
   trainer.clear_gradients();
-  backward(loss);
+  parallel.backward(loss);
   const double norm = trainer.prepare();
   record["loss"] = value;
   record["grad_norm"] = norm;
@@ -73,13 +79,17 @@ double training_step(const Towers& towers,
   return value;
 }
 
-int run(const std::string& path, const std::string& out, const MethodConfig& config, bool resume) {
+int run(
+    const std::string& path, const std::string& out, const MethodConfig& config, bool resume, Communicator& started) {
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
   const Index n = Index(triplets.size()), batch = std::min(config.clip.batch_size, n), per_epoch = n / batch;
   require<ConfigError>(n >= 2, path, ": holds ", n, " triplet; contrastive training needs at least 2");
   const Index steps = config.clip.max_steps > 0 ? std::min(config.clip.max_steps, per_epoch * config.clip.epochs)
                                                 : per_epoch * config.clip.epochs;
+  const auto gpu = gpu_communicator(started, Device::parse(config.run.device));
+  Communicator& ranks = gpu ? *gpu : started;
+  const BatchShard shard = batch_shard(ranks, batch);
   const Towers towers = starting_towers(config, triplets);
   to(towers.clip, Device::parse(config.run.device));
   const Pairs pairs(towers, triplets, path, long_text(config.clip.long_captions));
@@ -95,8 +105,10 @@ int run(const std::string& path, const std::string& out, const MethodConfig& con
                           "fit_clip");
   training.add_module("model/", towers.clip);
   training.add_trainer("towers", trainer);
+  training.add_ranks(ranks);
   training.add_note("triplets", text(text_hash(read_text_file(path))));
   training.start(resume);
+  DataParallel<T> parallel(ranks, parameters<T>(towers.clip));
   const int code = training.loop([&](Index step, OrderedJson& record) {
     const Index epoch = step / per_epoch, first = step % per_epoch * batch;
     const auto order = epoch_order(n, config.run.seed, epoch);
@@ -105,9 +117,10 @@ int run(const std::string& path, const std::string& out, const MethodConfig& con
     pairs.take({order.begin() + first, order.begin() + first + batch},
                Random(config.run.seed, 1).split(std::uint64_t(step)), images, ids);
     record["epoch"] = epoch;
-    return training_step(towers, images, ids, trainer, record);
+    const auto own = [&](const auto& rows) { return rows.slice(shard.first, shard.first + shard.count); };
+    return training_step(towers, own(images), own(ids), trainer, parallel, record);
   });
-  if (code != 0) return code;
+  if (code != 0 || !ranks.first()) return code;
   save_towers(towers, out + "/towers");
   Chart chart{.title = "CLIP towers", .x = {"step"}, .y = {"contrastive loss"}, .smooth = 25};
   const auto loss = read_log(training.log_path()).column("loss");
@@ -136,8 +149,14 @@ int main(int argc, char** argv) {
     app.add_option("out", out, "output folder")->required();
     app.add_flag("--resume", resume, "continue the run in OUT from its newest checkpoint");
     options.add_to(app);
+    options.add_ranks_to(app);
     app.footer("Example:  fit_clip data/triplets.jsonl runs/clip --config configs/demo.json");
     parse_command_line<CLI::ParseError>(app, argc, argv);
-    return run(triplets, out, options.load(), resume);
+    if (options.show_config) options.load();
+    return run_ranks(options.ranks, [&](Communicator& ranks) {
+      MethodConfig config = options.load();  // in each rank: a GPU must not be touched before
+      config.run.device = device_of_rank(ranks, Device::parse(config.run.device)).text();
+      return run(triplets, out, config, resume, ranks);
+    });
   });
 }

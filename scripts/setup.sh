@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what m3i needs on Debian and Ubuntu; elsewhere says what to install. Does nothing, and needs no network, when
-# everything is there.
+# everything is there. With --mpi also Open MPI (12 MB to load), for training on several machines and its tests.
 set -euo pipefail
+with_mpi=${1:-}
 
 has_header() { echo "#include <$1>" | "${CXX:-c++}" -x c++ -std=c++17 -fsyntax-only ${2:-} - 2> /dev/null; }
 
@@ -21,6 +22,12 @@ has_header zlib.h|zlib|zlib1g-dev|zlib-devel|zlib
 has_header curl/curl.h|libcurl|libcurl4-openssl-dev|libcurl-devel|curl
 has_catch2|Catch2, 2 or 3|catch2|catch-devel|catch2
 LIST
+  if [ "$with_mpi" = --mpi ]; then
+    cat << 'LIST'
+command -v mpirun|Open MPI (mpirun)|openmpi-bin|openmpi|open-mpi
+command -v mpicxx|Open MPI (headers)|libopenmpi-dev|openmpi-devel|open-mpi
+LIST
+  fi
 }
 has_catch2() { has_header catch2/catch.hpp || has_header catch2/catch_all.hpp; }
 

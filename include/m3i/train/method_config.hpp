@@ -364,7 +364,7 @@ struct ClipConfig {
     field("optimizer", self.optimizer, "optimiser of both towers (ours: CLIP's, with a small rate)");
     field("temperature", self.temperature, "first temperature of towers from scratch (CLIP)", above(0));
     field("epochs", self.epochs, "passes over the pairs (ours)", at_least(1));
-    field("batch_size", self.batch_size, "pairs of a step (ours)", between(2, 65536));
+    field("batch_size", self.batch_size, "pairs of a step, over all ranks (ours)", between(2, 65536));
     field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
   }
   void check(const ConfigCheck& check) const {
