@@ -47,7 +47,7 @@ class Arena {
   static constexpr std::size_t smallest = 256 << 10;         ///< below, a block is not worth a place here
 
   /// Reserves addresses for `capacity` bytes, or what the system allows of it; 0: twice the memory of the machine.
-  explicit Arena(std::size_t capacity = 0) {
+  explicit Arena([[maybe_unused]] std::size_t capacity = 0) {
 #if M3I_ARENA
     if (capacity == 0) capacity = 2 * std::size_t(sysconf(_SC_PHYS_PAGES)) * std::size_t(sysconf(_SC_PAGESIZE));
     for (capacity = rounded(capacity, page); capacity >= page && !base_; capacity = rounded(capacity / 2, page)) {
