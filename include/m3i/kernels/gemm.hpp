@@ -153,4 +153,5 @@ void gemm(Device device,
 #endif
 #if !M3I_COMPILED
 #include "m3i/kernels/gemm_host.hpp"
+#include "m3i/kernels/gemm_small_float.hpp"
 #endif

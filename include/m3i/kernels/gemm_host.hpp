@@ -179,5 +179,3 @@ void gemm_host(Index batch, const GemmProblem<T>& p, Index stride_a, Index strid
 
 }  // namespace M3I_ABI
 }  // namespace m3i
-
-#include "m3i/kernels/gemm_small_float.hpp"
