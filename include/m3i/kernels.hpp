@@ -6,6 +6,7 @@
 #include "m3i/kernels/block.hpp"
 #include "m3i/kernels/conv3d.hpp"
 #include "m3i/kernels/conv3d_direct.hpp"
+#include "m3i/kernels/conv3d_gather.hpp"
 #include "m3i/kernels/conv3d_unfold.hpp"
 #include "m3i/kernels/conv3d_winograd.hpp"
 #include "m3i/kernels/for_columns.hpp"

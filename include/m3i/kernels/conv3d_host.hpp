@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "m3i/kernels/conv3d.hpp"
+#include "m3i/kernels/conv3d_gather.hpp"
 #include "m3i/kernels/conv3d_winograd.hpp"
 #include "m3i/kernels/register_block.hpp"
 
@@ -15,28 +16,6 @@ namespace m3i {
 inline namespace M3I_ABI {
 
 namespace detail {
-
-/// One axis of the walk: result q gathers source q * step + offsets[tap] where that lies in [0, extent), and is voxel
-/// start + q * spacing of the result's volume.
-struct GatherAxis {
-  Index count = 0, step = 1, extent = 0, start = 0, spacing = 1, volume = 0;
-  std::vector<Index> offsets;
-};
-
-/// A gathering sum: result[n, q, c] += sum over taps t and channels s of its group of source[n, position(q, t), s]
-/// w_t[s, c].
-template <class T>
-struct GatherSum {
-  Index batch = 0, groups = 0, source_channels = 0, result_channels = 0;
-  GatherAxis axis[3];
-  const T* source = nullptr;
-  T* result = nullptr;
-
-  Index taps() const { return Index(axis[0].offsets.size() * axis[1].offsets.size() * axis[2].offsets.size()); }
-  Index voxels() const { return batch * axis[0].count * axis[1].count * axis[2].count; }
-  Index group_source() const { return source_channels / groups; }
-  Index group_result() const { return result_channels / groups; }
-};
 
 /// Result voxels in order, as coordinates.
 template <class T>
@@ -154,15 +133,6 @@ struct GatherPlan {
   }
 };
 
-/// Where the weight between source channel s and result channel r of a group stands:
-/// w[group * group_stride + tap[t] + s * source_stride + r * result_stride].
-template <class T>
-struct GatherWeights {
-  const T* w;
-  std::vector<Index> tap;
-  Index group_stride, source_stride, result_stride;
-};
-
 /// The weights as panels [group, panel, depth, cols], filled up with zeros.
 template <class T>
 Tensor<T> weight_panels(const GatherSum<T>& s, const GatherWeights<T>& w, Index cols) {
@@ -221,7 +191,10 @@ void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* 
 }
 template <class T>
 void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* bias, bool keep) {
-  with_panel_width<T>(s.group_result(), [&](auto vectors) { gather_products<T, vectors>(s, w, bias, keep); });
+  with_panel_width<T>(s.group_result(), [&](auto vectors) {
+    if (winograd_fits(s)) winograd_products<T, vectors>(s, w, bias, keep);
+    else gather_products<T, vectors>(s, w, bias, keep);
+  });
 }
 
 /// groups = channels: a sum over taps for each channel, along the channels. w is [taps, channels].
@@ -279,7 +252,6 @@ inline std::vector<Index> all_of(Index n) {
 
 template <class T>
 void conv3d_host_forward(const Conv3dGeometry& g, const T* x, const T* w, const T* bias, T* y) {
-  if (winograd_pays(g)) return winograd_forward(g, x, w, bias, y);
   const GatherSum<T> s = forward_walk(g, x, y);
   if (depthwise(g)) return gather_depthwise(s, taps_first(w, g.taps(), all_of(g.taps()), g.groups).data(), bias, false);
   const Index depth = g.taps() * g.group_in();
@@ -358,7 +330,6 @@ void input_grad_patches(const Conv3dGeometry& g, const T* dy, const T* w, T* dx)
 
 template <class T>
 void conv3d_host_input_grad(const Conv3dGeometry& g, const T* dy, const T* w, T* dx) {
-  if (winograd_pays(g)) return winograd_input_grad(g, dy, w, dx);
   if (in_patches(g) && !depthwise(g)) return input_grad_patches(g, dy, w, dx);
   for (Index r0 = 0; r0 < std::min(g.stride[0], g.in[0]); ++r0)
     for (Index r1 = 0; r1 < std::min(g.stride[1], g.in[1]); ++r1)
@@ -440,7 +411,11 @@ void weight_grad_products(const Conv3dGeometry& g, const T* x, const T* dy, T* d
 template <class T>
 void conv3d_host_weight_grad(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
   if (depthwise(g)) return weight_grad_depthwise(g, x, dy, dw);
-  with_panel_width<T>(g.group_out(), [&](auto vectors) { weight_grad_products<T, vectors>(g, x, dy, dw); });
+  with_panel_width<T>(g.group_out(), [&](auto vectors) {
+    const GatherSum<T> s = forward_walk<T>(g, x, nullptr);
+    if (winograd_fits(s)) winograd_weight_grad<T, vectors>(s, dy, dw);
+    else weight_grad_products<T, vectors>(g, x, dy, dw);
+  });
 }
 
 }  // namespace detail

@@ -1,300 +1,369 @@
 #pragma once
-/// 3 x 3 filters over H and W by Winograd's minimal filtering, F(2 x 2, 3 x 3): 2 x 2 results of a slice take 16
-/// products instead of 36. Taps along D are summed as they are.
+/// Host convolutions with 3 x 3 taps along H and W and stride 1, in 2.25 times fewer multiplications: F(2 x 2, 3 x 3)
+/// of Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", arXiv:1509.09308. Along D the taps are
+/// summed as they are.
 ///
-///   Y = A^T [sum over taps and channels of (G g G^T) * (B^T d B)] A     (* element by element)
+/// A tile of 2 x 2 results Y needs 4 x 4 source voxels d and, for the taps g, 16 products instead of 36:
 ///
-///         1  0 -1  0         1    0    0          1  1  1  0
-///   B^T = 0  1  1  0    G = 1/2  1/2  1/2   A^T = 0  1 -1 -1
-///         0 -1  1  0        1/2 -1/2  1/2
-///         0  1  0 -1         0    0    1
+///   Y = A^T [(G g G^T) . (B^T d B)] A        dg = G^T [sum over tiles of (B^T d B) . (A dY A^T)] G
 ///
-/// d are 4 x 4 source values, g the 3 x 3 weights. Each of the 16 components is a matrix product
-/// [tiles, taps * channels] x [taps * channels, results], by the register blocks of the other convolutions. A run of
-/// tiles walks along D: each source slice is transformed once and stays in the second-level cache for its taps.
+///         1  0 -1  0          1    0    0
+///   B^T = 0  1  1  0     G = 1/2  1/2  1/2     A^T = 1  1  1  0
+///         0 -1  1  0         1/2 -1/2  1/2           0  1 -1 -1
+///         0  1  0 -1          0    0    1
 ///
-/// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, arXiv:1509.09308.
+/// Summed over channels, each of the 16 places is a product of matrices, [tiles, channels] times [channels, results],
+/// in register blocks. A task walks along D with the transformed tiles of the last few planes in the second-level
+/// cache; nothing as large as a volume is ever made.
 
 #include <algorithm>
-#include <vector>
 
-#include "m3i/core/parallel.hpp"
-#include "m3i/core/tensor.hpp"
-#include "m3i/kernels/conv3d_direct.hpp"
+#include "m3i/kernels/conv3d_gather.hpp"
 #include "m3i/kernels/register_block.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
+
 namespace detail {
 
-/// Whether the method is defined: whole registers of channels, 3 x 3 taps side by side, results side by side.
-inline bool winograd_fits(const Conv3dGeometry& g) {
-  bool fits = g.groups == 1 && g.kernel[0] <= tile_width / 16 && g.kernel[1] == 3 && g.kernel[2] == 3;
-  for (int a = 0; a < 3; ++a) fits = fits && g.stride[a] == 1 && g.dilation[a] == 1;
-  return fits && g.in_channels % 16 == 0 && g.out_channels % 16 == 0;
-}
-/// Whether it is faster, by shapes alone: transforming the weights costs the products of some thousand voxels.
-inline bool winograd_pays(const Conv3dGeometry& g) {
-  return winograd_fits(g) && g.batch * g.out_voxels() >= 8192 && g.out[1] >= 16 && g.out[2] >= 16;
-}
-
-/// result[n, q, r] (+)= sum over taps k and channels s of source[n, q - before + k, s] w[k, s, r], where the weight of
-/// tap k stands at w[tap[k] + s * source_stride + r * result_stride].
+// The transforms, of vectors of channels. (They know T: a deduced vector type would lose its alignment.)
 template <class T>
-struct WinogradSum {
-  Index batch, source_channels, result_channels, depth;  // depth: taps along D
-  Index source_extent[3], result_extent[3], before[3];
-  const T* source;
-  T* result;
-  const T* w;
-  std::vector<Index> tap;
-  Index source_stride, result_stride;
-};
+void winograd_source(typename Lanes<T>::Vector (&d)[4][4]) {  // B^T d B
+  using V = typename Lanes<T>::Vector;
+  for (int b = 0; b < 4; ++b) {
+    const V d0 = d[0][b] - d[2][b], d1 = d[1][b] + d[2][b], d2 = d[2][b] - d[1][b], d3 = d[1][b] - d[3][b];
+    d[0][b] = d0, d[1][b] = d1, d[2][b] = d2, d[3][b] = d3;
+  }
+  for (int a = 0; a < 4; ++a) {
+    const V d0 = d[a][0] - d[a][2], d1 = d[a][1] + d[a][2], d2 = d[a][2] - d[a][1], d3 = d[a][1] - d[a][3];
+    d[a][0] = d0, d[a][1] = d1, d[a][2] = d2, d[a][3] = d3;
+  }
+}
+template <class T>
+void winograd_result(const typename Lanes<T>::Vector (&m)[4][4], typename Lanes<T>::Vector (&y)[2][2]) {  // A^T m A
+  using V = typename Lanes<T>::Vector;
+  V rows[2][4];
+  for (int b = 0; b < 4; ++b) {
+    rows[0][b] = m[0][b] + m[1][b] + m[2][b];
+    rows[1][b] = m[1][b] - m[2][b] - m[3][b];
+  }
+  for (int a = 0; a < 2; ++a) {
+    y[a][0] = rows[a][0] + rows[a][1] + rows[a][2];
+    y[a][1] = rows[a][1] - rows[a][2] - rows[a][3];
+  }
+}
+template <class T>
+void winograd_result_grad(const typename Lanes<T>::Vector (&y)[2][2],
+                          typename Lanes<T>::Vector (&m)[4][4]) {  // A y A^T
+  using V = typename Lanes<T>::Vector;
+  for (int a = 0; a < 4; ++a) {
+    const V left = a == 0 ? y[0][0] : a == 1 ? y[0][0] + y[1][0] : a == 2 ? y[0][0] - y[1][0] : -y[1][0];
+    const V right = a == 0 ? y[0][1] : a == 1 ? y[0][1] + y[1][1] : a == 2 ? y[0][1] - y[1][1] : -y[1][1];
+    m[a][0] = left, m[a][1] = left + right, m[a][2] = left - right, m[a][3] = -right;
+  }
+}
+template <class T>
+void winograd_weight(const T (&g)[3][3], T (&u)[4][4]) {  // G g G^T
+  T rows[4][3];
+  for (int b = 0; b < 3; ++b) {
+    rows[0][b] = g[0][b], rows[3][b] = g[2][b];
+    rows[1][b] = (g[0][b] + g[1][b] + g[2][b]) / 2;
+    rows[2][b] = (g[0][b] - g[1][b] + g[2][b]) / 2;
+  }
+  for (int a = 0; a < 4; ++a) {
+    u[a][0] = rows[a][0], u[a][3] = rows[a][2];
+    u[a][1] = (rows[a][0] + rows[a][1] + rows[a][2]) / 2;
+    u[a][2] = (rows[a][0] - rows[a][1] + rows[a][2]) / 2;
+  }
+}
+template <class T>
+void winograd_weight_grad(const T (&p)[4][4], T (&g)[3][3]) {  // G^T p G
+  T rows[3][4];
+  for (int b = 0; b < 4; ++b) {
+    const T sum = (p[1][b] + p[2][b]) / 2;
+    rows[0][b] = p[0][b] + sum, rows[1][b] = (p[1][b] - p[2][b]) / 2, rows[2][b] = sum + p[3][b];
+  }
+  for (int a = 0; a < 3; ++a) {
+    const T sum = (rows[a][1] + rows[a][2]) / 2;
+    g[a][0] = rows[a][0] + sum, g[a][1] = (rows[a][1] - rows[a][2]) / 2, g[a][2] = sum + rows[a][3];
+  }
+}
 
-/// How the work is cut, from the sizes of the problem alone.
+/// A vector of channels; of the last ones `used` lie in memory, the rest is 0 or not written.
+template <class T>
+typename Lanes<T>::Vector load_lanes(const T* from, Index used) {
+  using Vector = typename Lanes<T>::Vector;
+  if (used >= Lanes<T>::count) return *reinterpret_cast<const Vector*>(from);
+  T padded[std::size_t(Lanes<T>::count)] = {};
+  for (Index i = 0; i < used; ++i) padded[i] = from[i];
+  return *reinterpret_cast<const Vector*>(padded);
+}
+template <class T>
+void store_lanes(const typename Lanes<T>::Vector& value, T* to, Index used) {
+  using Vector = typename Lanes<T>::Vector;
+  if (used >= Lanes<T>::count) {
+    *reinterpret_cast<Vector*>(to) = value;
+    return;
+  }
+  for (Index i = 0; i < used; ++i) to[i] = value[i];
+}
+
+/// Planes of taps along D, of which a task keeps the sources.
+inline constexpr Index most_winograd_planes = 4;
+
+/// Whether a gathering sum is such a convolution, with channels enough to repay the transforms of its tiles, and voxels
+/// enough to repay that of its weights.
+template <class T>
+bool winograd_fits(const GatherSum<T>& s) {
+  for (const GatherAxis& a : s.axis) {
+    const Index taps = Index(a.offsets.size());
+    if (a.step != 1 || a.spacing != 1 || a.start != 0 || taps == 0) return false;
+    for (Index t = 1; t < taps; ++t)  // neighbours, upwards (forward) or downwards (gradient)
+      if (std::abs(a.offsets[std::size_t(t)] - a.offsets[std::size_t(t - 1)]) != 1) return false;
+  }
+  return s.groups == 1 && s.axis[0].offsets.size() <= most_winograd_planes && s.axis[1].offsets.size() == 3 &&
+         s.axis[2].offsets.size() == 3 && s.source_channels >= 16 && s.result_channels >= 16 && s.voxels() >= 4096;
+}
+
+/// How the work is cut: from the sizes alone.
+template <class T>
 struct WinogradPlan {
-  Index across, tiles;  // tiles of a row, of a slice
-  Index run, runs;      // tiles that walk together
-  Index slices, walks;  // results along D of one walk
-  Index width, parts;   // source channels of a product
-  Index component;      // values between two components of the transformed source
-  template <class T>
-  WinogradPlan(const WinogradSum<T>& s, Index rows) {
-    across = (s.result_extent[2] + 1) / 2;
-    tiles = (s.result_extent[1] + 1) / 2 * across;
-    const Index most = tile_width / s.depth / 16 * 16;
-    parts = (s.source_channels + most - 1) / most;
-    width = (s.source_channels / 16 + parts - 1) / parts * 16;
-    parts = (s.source_channels + width - 1) / width;
-    const Index cached = (Index(512) << 10) / (16 * s.depth * s.source_channels * Index(sizeof(T)));
-    const Index up_to = std::clamp<Index>(cached, 28, 192);
-    runs = (tiles + up_to - 1) / up_to;
-    run = ((tiles + runs - 1) / runs + rows - 1) / rows * rows;
-    runs = (tiles + run - 1) / run;
-    const Index wanted = std::max<Index>(1, 32 / (s.batch * runs));  // tasks enough for threads
-    slices = std::max<Index>(4, (s.result_extent[0] + wanted - 1) / wanted);
-    walks = (s.result_extent[0] + slices - 1) / slices;
-    component = parts * run * tile_stride + 16;  // not all components in the same cache sets
+  Index tile_rows, tile_cols;  // of a plane
+  Index origin[3];             // least offset of the taps along each axis
+  Index planes;                // taps along D
+  Index channels;              // of the source, rounded up to whole vectors
+  Index strip, strips;         // tiles that a task takes of each plane
+  Index run, runs;             // result planes that it walks over
+  Index tasks;
+
+  WinogradPlan(const GatherSum<T>& s, Index height) : planes(Index(s.axis[0].offsets.size())) {
+    constexpr Index lanes = Lanes<T>::count, cache = Index(600) << 10;
+    tile_rows = (s.axis[1].count + 1) / 2, tile_cols = (s.axis[2].count + 1) / 2;
+    for (int a = 0; a < 3; ++a) origin[a] = std::min(s.axis[a].offsets.front(), s.axis[a].offsets.back());
+    channels = (s.source_channels + lanes - 1) / lanes * lanes;
+    const Index tiles = tile_rows * tile_cols, fit = cache / (planes * 16 * channels * Index(sizeof(T)));
+    const Index most = std::max(height, fit / height * height), parts = (tiles + most - 1) / most;
+    strip = ((tiles + parts - 1) / parts + height - 1) / height * height;
+    strips = (tiles + strip - 1) / strip;
+    runs = std::clamp<Index>((31 + s.batch * strips) / (s.batch * strips), 1, std::max<Index>(1, s.axis[0].count / 8));
+    run = (s.axis[0].count + runs - 1) / runs;
+    runs = (s.axis[0].count + run - 1) / run;
+    tasks = s.batch * strips * runs;
   }
+
+  Index plane_size() const { return 16 * channels * strip; }
+  /// Of transformed tiles [16, channels / lanes, strip, lanes]: one of the 16 places, one vector of channels.
+  Index at(Index place, Index vector) const { return (place * channels + vector * Lanes<T>::count) * strip; }
 };
 
+/// A task: some tiles of some planes, and the transformed source planes that it keeps.
 template <class T>
-[[gnu::always_inline]] inline void winograd_source_line(typename Lanes<T>::Vector& a,
-                                                        typename Lanes<T>::Vector& b,
-                                                        typename Lanes<T>::Vector& c,
-                                                        typename Lanes<T>::Vector& d) {
-  a -= c;
-  const typename Lanes<T>::Vector sum = b + c;
-  d = b - d;
-  c -= b;
-  b = sum;
-}
-
-/// B^T d B of each channel: 4 x 4 values at from[i * row + j * column] to 16 components.
-template <class T>
-void winograd_source(const T* from, Index row, Index column, Index channels, T* to, Index component) {
+struct WinogradTask {
   using Vector = typename Lanes<T>::Vector;
-  for (Index c = 0; c < channels; c += Lanes<T>::count) {
-    Vector d[4][4];
-    unrolled<4>([&](auto i) {
-      unrolled<4>(
-          [&](auto j) { d[i][j] = *reinterpret_cast<const Vector*>(from + Index(i) * row + Index(j) * column + c); });
-    });
-    unrolled<4>([&](auto j) { winograd_source_line<T>(d[0][j], d[1][j], d[2][j], d[3][j]); });
-    unrolled<4>([&](auto i) {
-      winograd_source_line<T>(d[i][0], d[i][1], d[i][2], d[i][3]);
-      unrolled<4>(
-          [&](auto j) { *reinterpret_cast<Vector*>(to + (4 * Index(i) + Index(j)) * component + c) = d[i][j]; });
-    });
-  }
-}
+  const GatherSum<T>& s;
+  const WinogradPlan<T>& plan;
+  Index n, first, count, begin, end;  // sample; tiles [first, first + count); result planes [begin, end)
+  Index next;                         // source plane to be transformed next
+  Tensor<T> ring;
 
-/// to[i] = from[i] + the i-th of the 2 x 2 values of A^T m A, for each channel.
-template <class T>
-void winograd_result(const T* m, Index component, Index channels, const T* const (&from)[4], T* const (&to)[4]) {
-  using Vector = typename Lanes<T>::Vector;
-  for (Index c = 0; c < channels; c += Lanes<T>::count) {
-    Vector half[2][4];
-    unrolled<4>([&](auto j) {
-      const auto at = [&](Index i) -> const Vector& {
-        return *reinterpret_cast<const Vector*>(m + (4 * i + Index(j)) * component + c);
-      };
-      const Vector b = at(1), d = at(2);
-      half[0][j] = at(0) + b + d;
-      half[1][j] = b - d - at(3);
-    });
-    unrolled<2>([&](auto i) {
-      const Vector left = half[i][0] + half[i][1] + half[i][2], right = half[i][1] - half[i][2] - half[i][3];
-      *reinterpret_cast<Vector*>(to[2 * i] + c) = *reinterpret_cast<const Vector*>(from[2 * i] + c) + left;
-      *reinterpret_cast<Vector*>(to[2 * i + 1] + c) = *reinterpret_cast<const Vector*>(from[2 * i + 1] + c) + right;
-    });
+  WinogradTask(const GatherSum<T>& sum, const WinogradPlan<T>& p, Index task, const Tensor<T>& memory)
+      : s(sum), plan(p), ring(memory) {
+    n = task / p.runs / p.strips;
+    first = task / p.runs % p.strips * p.strip;
+    count = std::min(p.strip, p.tile_rows * p.tile_cols - first);
+    begin = task % p.runs * p.run, end = std::min(s.axis[0].count, begin + p.run);
+    next = begin + p.origin[0];
   }
-}
 
-/// G g G^T of all weights as panels [component, part, panel, tap along D, channel of the part, cols]. The taps along D
-/// stand in a ring, 0 1 2 0 1: from any of the first three on come all of them, in a turned order.
-template <class T>
-Tensor<T> winograd_weights(const WinogradSum<T>& s, const WinogradPlan& p, Index cols) {
-  const Index panels = (s.result_channels + cols - 1) / cols, ring = 2 * s.depth - 1;
-  const Index component = p.parts * panels * ring * p.width * cols;
-  const Tensor<T> out({16, component});
-  parallel_for(s.depth * s.source_channels * panels, [&](Index task) {
-    const Index panel = task % panels, channel = task / panels % s.source_channels;
-    const Index k = task / panels / s.source_channels, part = channel / p.width, in_part = channel % p.width;
-    const Index used = std::min(p.width, s.source_channels - part * p.width);
-    T* to = out.data() + (part * panels * p.width * ring + panel * used * ring + k * used + in_part) * cols;
-    const Index filled = std::min(cols, s.result_channels - panel * cols);
-    for (Index r = 0; r < cols; ++r) {
-      T g[3][3] = {}, left[4][3];
-      const T* own = s.w + channel * s.source_stride + (panel * cols + r) * s.result_stride;
-      for (Index t = 0; r < filled && t < 9; ++t) g[t / 3][t % 3] = own[s.tap[std::size_t(9 * k + t)]];
-      for (int j = 0; j < 3; ++j) {
-        const T ends = g[0][j] + g[2][j];
-        left[0][j] = g[0][j];
-        left[1][j] = (ends + g[1][j]) / 2;
-        left[2][j] = (ends - g[1][j]) / 2;
-        left[3][j] = g[2][j];
-      }
-      for (Index i = 0; i < 4; ++i) {
-        const T ends = left[i][0] + left[i][2];
-        const T all[4] = {left[i][0], (ends + left[i][1]) / 2, (ends - left[i][1]) / 2, left[i][2]};
-        for (Index j = 0; j < 4; ++j) {
-          to[(4 * i + j) * component + r] = all[j];
-          if (k + 1 < s.depth) to[(4 * i + j) * component + s.depth * used * cols + r] = all[j];
-        }
+  /// Transforms what the result plane d needs and is not there.
+  void reach(Index d) {
+    for (; next < d + plan.origin[0] + plan.planes; ++next)
+      if (inside(next)) transform(next);
+  }
+  bool inside(Index z) const { return z >= 0 && z < s.axis[0].extent; }
+  T* plane(Index z) const { return ring.data() + (z - begin - plan.origin[0]) % plan.planes * plan.plane_size(); }
+
+ private:
+  void transform(Index z) const {
+    constexpr Index lanes = Lanes<T>::count;
+    const Index rows = s.axis[1].extent, cols = s.axis[2].extent, channels = s.source_channels;
+    const T* const slice = s.source + (n * s.axis[0].extent + z) * rows * cols * channels;
+    T* const to = plane(z);
+    for (Index t = 0; t < count; ++t) {
+      const Index h = (first + t) / plan.tile_cols * 2 + plan.origin[1];
+      const Index w = (first + t) % plan.tile_cols * 2 + plan.origin[2];
+      const T* voxel[4][4];
+      for (int a = 0; a < 4; ++a)
+        for (int b = 0; b < 4; ++b)
+          voxel[a][b] = h + a >= 0 && h + a < rows && w + b >= 0 && w + b < cols
+                            ? slice + ((h + a) * cols + w + b) * channels
+                            : nullptr;
+      for (Index c = 0; c < channels; c += lanes) {
+        Vector d[4][4];
+        for (int a = 0; a < 4; ++a)
+          for (int b = 0; b < 4; ++b) d[a][b] = voxel[a][b] ? load_lanes(voxel[a][b] + c, channels - c) : Vector{};
+        winograd_source<T>(d);
+        for (int place = 0; place < 16; ++place)
+          *reinterpret_cast<Vector*>(to + plan.at(place, c / lanes) + t * lanes) = d[place / 4][place % 4];
       }
     }
+  }
+};
+
+/// G g G^T of all taps, as panels [panel, 16, planes, channels, cols], filled up with zeros.
+template <class T>
+Tensor<T> winograd_weights(const GatherSum<T>& s, const GatherWeights<T>& w, const WinogradPlan<T>& plan, Index cols) {
+  const Index results = s.result_channels, panels = (results + cols - 1) / cols;
+  const Tensor<T> out = Tensor<T>::zeros({panels, 16, plan.planes, plan.channels, cols});
+  const auto upwards = [&](int a, Index k) {  // the k-th tap in the order of its offset
+    const auto& offsets = s.axis[a].offsets;
+    return offsets.front() <= offsets.back() ? k : Index(offsets.size()) - 1 - k;
+  };
+  parallel_for(panels * plan.planes, [&](Index i) {
+    const Index panel = i / plan.planes, plane = i % plan.planes;
+    const Index begin = panel * cols, used = std::min(cols, results - begin), size = plan.planes * plan.channels * cols;
+    for (Index c = 0; c < s.source_channels; ++c)
+      for (Index r = 0; r < used; ++r) {
+        T g[3][3], u[4][4];
+        for (Index a = 0; a < 3; ++a)
+          for (Index b = 0; b < 3; ++b) {
+            const Index tap = (upwards(0, plane) * 3 + upwards(1, a)) * 3 + upwards(2, b);
+            g[a][b] = w.w[w.tap[std::size_t(tap)] + c * w.source_stride + (begin + r) * w.result_stride];
+          }
+        winograd_weight(g, u);
+        T* const to = out.data() + panel * 16 * size + (plane * plan.channels + c) * cols + r;
+        for (Index place = 0; place < 16; ++place) to[place * size] = u[place / 4][place % 4];
+      }
   });
   return out;
 }
 
-/// Source slice `slice` for `count` tiles from `first` on, transformed into place `slot` of each tile's row of v.
-template <class T>
-void winograd_slice(const WinogradSum<T>& s,
-                    const WinogradPlan& p,
-                    Index n,
-                    Index slice,
-                    Index first,
-                    Index count,
-                    Index slot,
-                    T* patch,
-                    T* v) {
-  const Index channels = s.source_channels, height = s.source_extent[1], length = s.source_extent[2];
-  const bool outside = slice < 0 || slice >= s.source_extent[0];
-  const T* plane = outside ? nullptr : s.source + (n * s.source_extent[0] + slice) * height * length * channels;
-  for (Index t = 0; t < count; ++t) {
-    const Index h = (first + t) / p.across * 2 - s.before[1], w = (first + t) % p.across * 2 - s.before[2];
-    const bool inside = plane && h >= 0 && h + 4 <= height && w >= 0 && w + 4 <= length;
-    const T* from = inside ? plane + (h * length + w) * channels : patch;
-    for (Index i = 0; !inside && i < 16; ++i) {  // at an edge: a copy with zeros
-      const Index y = h + i / 4, x = w + i % 4;
-      const bool in = plane && y >= 0 && y < height && x >= 0 && x < length;
-      for (Index c = 0; c < channels; ++c) patch[i * channels + c] = in ? plane[(y * length + x) * channels + c] : T(0);
-    }
-    for (Index part = 0; part < p.parts; ++part) {
-      const Index used = std::min(p.width, channels - part * p.width);
-      winograd_source(from + part * p.width, inside ? length * channels : 4 * channels, channels, used,
-                      v + (part * p.run + t) * tile_stride + slot * used, p.component);
-    }
-  }
-}
-
-/// The results of `count` tiles of slice q, from the sums m; those beyond the volume go to `spare`.
-template <class T>
-void winograd_store(const WinogradSum<T>& s,
-                    const WinogradPlan& p,
-                    Index n,
-                    Index q,
-                    Index first,
-                    Index count,
-                    const T* bias,
-                    bool keep,
-                    T* spare,
-                    const T* m,
-                    Index width,
-                    Index component) {
-  const Index channels = s.result_channels, height = s.result_extent[1], length = s.result_extent[2];
-  for (Index t = 0; t < count; ++t) {
-    const Index h = (first + t) / p.across * 2, w = (first + t) % p.across * 2;
-    const T* from[4];
-    T* to[4];
-    for (Index i = 0; i < 4; ++i) {
-      const Index y = h + i / 2, x = w + i % 2;
-      const bool in = y < height && x < length;
-      to[i] = in ? s.result + (((n * s.result_extent[0] + q) * height + y) * length + x) * channels : spare;
-      from[i] = keep ? to[i] : bias;
-    }
-    winograd_result(m + t * width, component, channels, from, to);
-  }
-}
-
 /// result = bias + sum (keep = false), or result += sum (keep = true).
 template <class T, int vectors>
-void winograd_products(const WinogradSum<T>& s, const T* bias, bool keep) {
-  constexpr Index cols = block_cols<T, vectors>, rows = block_rows<vectors>;
-  const WinogradPlan p(s, rows);
-  const Index panels = (s.result_channels + cols - 1) / cols, ring = 2 * s.depth - 1, m_width = panels * cols;
-  const Index u_component = p.parts * panels * ring * p.width * cols, m_component = p.run * m_width + 16;
-  const Tensor<T> weights = winograd_weights(s, p, cols), none = Tensor<T>::zeros({s.result_channels});
-  parallel_for(s.batch * p.runs * p.walks, [&](Index task) {
-    const Index walk = task % p.walks, first = task / p.walks % p.runs * p.run, n = task / p.walks / p.runs;
-    const Index count = std::min(p.run, p.tiles - first), begin = walk * p.slices;
-    const Index end = std::min(s.result_extent[0], begin + p.slices);
-    const Tensor<T> v = Tensor<T>::zeros({16 * p.component + 16 * tile_stride}), m({16 * m_component});
-    const Tensor<T> patch({16, s.source_channels}), spare = Tensor<T>::zeros({s.result_channels});
-    for (Index q = begin; q < end; ++q) {
-      for (Index k = q == begin ? 0 : s.depth - 1; k < s.depth; ++k)
-        winograd_slice(s, p, n, q + k - s.before[0], first, count, (q + k) % s.depth, patch.data(), v.data());
-      const Index turn = (s.depth - q % s.depth) % s.depth;  // the tap that meets slot 0
-      std::fill_n(m.data(), 16 * m_component, T(0));
-      for (Index i = 0; i < 16; ++i)
-        for (Index panel = 0; panel < panels; ++panel)
-          for (Index part = 0; part < p.parts; ++part) {
-            const Index used = std::min(p.width, s.source_channels - part * p.width);
-            const T* u = weights.data() + i * u_component +
-                         (part * panels * p.width * ring + panel * used * ring + turn * used) * cols;
-            for (Index t = 0; t < count; t += rows)
-              add_register_block<vectors, tile_stride, 1>(
-                  v.data() + i * p.component + (part * p.run + t) * tile_stride, s.depth * used, u,
-                  m.data() + i * m_component + t * m_width + panel * cols, m_width);
+void winograd_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* bias, bool keep) {
+  using Vector = typename Lanes<T>::Vector;
+  constexpr Index lanes = Lanes<T>::count, cols = block_cols<T, vectors>, height = block_rows<vectors>;
+  const WinogradPlan<T> plan(s, height);
+  const Tensor<T> weights = winograd_weights(s, w, plan, cols);
+  const Index results = s.result_channels, panels = (results + cols - 1) / cols;
+  const Index out_rows = s.axis[1].count, out_cols = s.axis[2].count;
+  parallel_for(plan.tasks, [&](Index index) {
+    WinogradTask<T> task(s, plan, index, Tensor<T>::zeros({plan.planes, plan.plane_size()}));
+    const Tensor<T> products({16, plan.strip, cols});
+    for (Index d = task.begin; d < task.end; ++d) {
+      task.reach(d);
+      for (Index panel = 0; panel < panels; ++panel) {
+        for (Index place = 0; place < 16; ++place)
+          for (Index t = 0; t < task.count; t += height) {
+            RegisterBlock<T, vectors, int(height)> block;
+            for (Index k = 0; k < plan.planes; ++k) {
+              const Index z = d + plan.origin[0] + k;
+              if (!task.inside(z)) continue;
+              const T* a = task.plane(z) + plan.at(place, 0) + t * lanes;
+              const T* b = weights.data() + ((panel * 16 + place) * plan.planes + k) * plan.channels * cols;
+              for (Index c = 0; c < plan.channels; c += lanes, a += plan.strip * lanes, b += lanes * cols)
+                block.template add_product<lanes, 1>(a, lanes, b);
+            }
+            block.store(products.data() + (place * plan.strip + t) * cols, cols);
           }
-      winograd_store(s, p, n, q, first, count, bias ? bias : none.data(), keep, spare.data(), m.data(), m_width,
-                     m_component);
+        for (Index t = 0; t < task.count; ++t) {
+          const Index h = (task.first + t) / plan.tile_cols * 2, q = (task.first + t) % plan.tile_cols * 2;
+          T* const corner = s.result + (((task.n * s.axis[0].count + d) * out_rows + h) * out_cols + q) * results;
+          for (Index c = panel * cols; c < std::min(results, (panel + 1) * cols); c += lanes) {
+            Vector m[4][4], y[2][2];
+            for (Index place = 0; place < 16; ++place)
+              m[place / 4][place % 4] = *reinterpret_cast<const Vector*>(
+                  products.data() + (place * plan.strip + t) * cols + c - panel * cols);
+            winograd_result<T>(m, y);
+            for (Index a = 0; a < std::min<Index>(2, out_rows - h); ++a)
+              for (Index b = 0; b < std::min<Index>(2, out_cols - q); ++b) {
+                T* const to = corner + (a * out_cols + b) * results + c;
+                if (keep || bias) y[a][b] += load_lanes(keep ? to : bias + c, results - c);
+                store_lanes(y[a][b], to, results - c);
+              }
+          }
+        }
+      }
     }
   });
 }
-template <class T>
-void winograd_products(const WinogradSum<T>& s, const T* bias, bool keep) {
-  with_panel_width<T>(s.result_channels, [&](auto vectors) { winograd_products<T, vectors>(s, bias, keep); });
-}
 
-template <class T>
-void winograd_forward(const Conv3dGeometry& g, const T* x, const T* w, const T* bias, T* y) {
-  WinogradSum<T> s{g.batch, g.in_channels,           g.out_channels, g.kernel[0], {}, {}, {}, x, y, w, {},
-                   1,       g.taps() * g.in_channels};
-  for (int a = 0; a < 3; ++a) {
-    s.source_extent[a] = g.in[a];
-    s.result_extent[a] = g.out[a];
-    s.before[a] = g.padding[a];
-  }
-  for (Index t = 0; t < g.taps(); ++t) s.tap.push_back(t * g.in_channels);
-  winograd_products(s, bias, false);
-}
+/// Rows of a product whose left operand lies in vectors of rows: as many as registers hold and whole vectors have.
+template <class T, int vectors>
+inline constexpr int lane_rows = [] {
+  int rows = int(Lanes<T>::count);
+  while (rows * vectors + vectors + 1 > vector_registers) rows /= 2;
+  return rows;
+}();
 
-/// dx += the convolution of dy with the weights turned round.
-template <class T>
-void winograd_input_grad(const Conv3dGeometry& g, const T* dy, const T* w, T* dx) {
-  WinogradSum<T> s{
-      g.batch, g.out_channels, g.in_channels, g.kernel[0], {}, {}, {}, dy, dx, w, {}, g.taps() * g.in_channels, 1};
-  for (int a = 0; a < 3; ++a) {
-    s.source_extent[a] = g.out[a];
-    s.result_extent[a] = g.in[a];
-    s.before[a] = g.kernel[a] - 1 - g.padding[a];
-  }
-  for (Index t = g.taps() - 1; t >= 0; --t) s.tap.push_back(t * g.in_channels);
-  winograd_products<T>(s, nullptr, true);
+/// dw [result channels, taps, source channels] += the gradient, for the walk of the forward pass; dy as the result.
+template <class T, int vectors>
+void winograd_weight_grad(const GatherSum<T>& s, const T* dy, T* dw) {
+  using Vector = typename Lanes<T>::Vector;
+  constexpr Index lanes = Lanes<T>::count, cols = block_cols<T, vectors>;
+  constexpr int rows = lane_rows<T, vectors>;
+  const WinogradPlan<T> plan(s, block_rows<vectors>);
+  const Index results = s.result_channels, panels = (results + cols - 1) / cols, planes = plan.planes;
+  const Index out_rows = s.axis[1].count, out_cols = s.axis[2].count;
+  const Index size = panels * 16 * planes * plan.channels * cols;  // of [panel, 16, planes, channels, cols]
+  const Index parts = std::clamp<Index>((Index(16) << 20) / (size * Index(sizeof(T))), 1, plan.tasks);
+  const Tensor<T> partial = Tensor<T>::zeros({parts, size});
+  parallel_for(parts, [&](Index part) {
+    const Tensor<T> ring({planes, plan.plane_size()}), grads({16, plan.strip, cols});
+    for (Index index = part * plan.tasks / parts; index < (part + 1) * plan.tasks / parts; ++index) {
+      WinogradTask<T> task(s, plan, index, ring);
+      for (Index d = task.begin; d < task.end; ++d) {
+        task.reach(d);
+        for (Index panel = 0; panel < panels; ++panel) {
+          for (Index t = 0; t < task.count; ++t) {
+            const Index h = (task.first + t) / plan.tile_cols * 2, q = (task.first + t) % plan.tile_cols * 2;
+            const T* const corner = dy + (((task.n * s.axis[0].count + d) * out_rows + h) * out_cols + q) * results;
+            for (Index c = 0; c < cols; c += lanes) {
+              const Index left = results - panel * cols - c;
+              Vector y[2][2] = {}, m[4][4];
+              for (Index a = 0; a < std::min<Index>(2, out_rows - h); ++a)
+                for (Index b = 0; b < std::min<Index>(2, out_cols - q); ++b)
+                  if (left > 0) y[a][b] = load_lanes(corner + (a * out_cols + b) * results + panel * cols + c, left);
+              winograd_result_grad<T>(y, m);
+              for (Index place = 0; place < 16; ++place)
+                *reinterpret_cast<Vector*>(grads.data() + (place * plan.strip + t) * cols + c) =
+                    m[place / 4][place % 4];
+            }
+          }
+          for (Index k = 0; k < planes; ++k) {
+            const Index z = d + plan.origin[0] + k;
+            if (!task.inside(z)) continue;
+            for (Index place = 0; place < 16; ++place)
+              for (Index c = 0; c < plan.channels; c += rows) {
+                RegisterBlock<T, vectors, rows> block;
+                block.template add_product<1, lanes>(task.plane(z) + plan.at(place, c / lanes) + c % lanes, task.count,
+                                                     grads.data() + place * plan.strip * cols);
+                block.add_to(
+                    partial.data() + part * size + (((panel * 16 + place) * planes + k) * plan.channels + c) * cols,
+                    cols);
+              }
+          }
+        }
+      }
+    }
+  });
+  parallel_for(results, [&](Index r) {
+    for (Index k = 0; k < planes; ++k)
+      for (Index c = 0; c < s.source_channels; ++c) {
+        double p[4][4] = {}, g[3][3];
+        for (Index part = 0; part < parts; ++part)
+          for (Index place = 0; place < 16; ++place)
+            p[place / 4][place % 4] +=
+                double(partial.data()[part * size +
+                                      (((r / cols * 16 + place) * planes + k) * plan.channels + c) * cols + r % cols]);
+        winograd_weight_grad(p, g);
+        for (Index tap = 0; tap < 9; ++tap)
+          dw[((r * planes + k) * 9 + tap) * s.source_channels + c] += T(g[tap / 3][tap % 3]);
+      }
+  });
 }
 
 }  // namespace detail
+
 }  // namespace M3I_ABI
 }  // namespace m3i

@@ -55,28 +55,48 @@ template <int n, class F>
   unrolled(f, std::make_index_sequence<std::size_t(n)>{});
 }
 
-/// C [block_rows, block_cols] += A B over `depth`.
-///
-///   a  element (r, k) at a[r * row_stride + k * depth_stride]
-///   b  [depth, block_cols], dense
-///   c  rows ldc apart
+/// A block of C, `rows` by `vectors`, in registers.
+template <class T, int vectors, int rows = block_rows<vectors>>
+struct RegisterBlock {
+  using Vector = typename Lanes<T>::Vector;
+  static constexpr Index lanes = Lanes<T>::count;
+  Vector sum[std::size_t(rows)][std::size_t(vectors)] = {};
+
+  /// += A B over `depth`.
+  ///   a  element (r, k) at a[r * row_stride + k * depth_stride]
+  ///   b  [depth, vectors * lanes], dense
+  template <Index row_stride, Index depth_stride>
+  [[gnu::always_inline]] void add_product(const T* a, Index depth, const T* b) {
+    for (Index k = 0; k < depth; ++k, a += depth_stride, b += vectors * lanes) {
+      Vector row[std::size_t(vectors)];
+      unrolled<vectors>([&](auto v) { row[v] = *reinterpret_cast<const Vector*>(b + Index(v) * lanes); });
+      unrolled<rows>([&](auto r) {
+        const T value = a[Index(r) * row_stride];
+        unrolled<vectors>([&](auto v) { sum[r][v] += value * row[v]; });
+      });
+    }
+  }
+  /// c has its rows ldc apart.
+  [[gnu::always_inline]] void add_to(T* c, Index ldc) const {
+    each([&](auto r, auto v) { *reinterpret_cast<Vector*>(c + Index(r) * ldc + Index(v) * lanes) += sum[r][v]; });
+  }
+  [[gnu::always_inline]] void store(T* c, Index ldc) const {
+    each([&](auto r, auto v) { *reinterpret_cast<Vector*>(c + Index(r) * ldc + Index(v) * lanes) = sum[r][v]; });
+  }
+
+ private:
+  template <class F>
+  [[gnu::always_inline]] static void each(F f) {
+    unrolled<rows>([&](auto r) { unrolled<vectors>([&](auto v) { f(r, v); }); });
+  }
+};
+
+/// C [block_rows, block_cols] += A B over `depth`; strides as above, rows of C ldc apart.
 template <int vectors, Index row_stride, Index depth_stride, class T>
 void add_register_block(const T* a, Index depth, const T* b, T* c, Index ldc) {
-  using Vector = typename Lanes<T>::Vector;
-  constexpr int rows = block_rows<vectors>;
-  constexpr Index lanes = Lanes<T>::count;
-  Vector sum[std::size_t(rows)][std::size_t(vectors)] = {};
-  for (Index k = 0; k < depth; ++k, a += depth_stride, b += vectors * lanes) {
-    Vector row[std::size_t(vectors)];
-    unrolled<vectors>([&](auto v) { row[v] = *reinterpret_cast<const Vector*>(b + Index(v) * lanes); });
-    unrolled<rows>([&](auto r) {
-      const T value = a[Index(r) * row_stride];
-      unrolled<vectors>([&](auto v) { sum[r][v] += value * row[v]; });
-    });
-  }
-  unrolled<rows>([&](auto r) {
-    unrolled<vectors>([&](auto v) { *reinterpret_cast<Vector*>(c + Index(r) * ldc + Index(v) * lanes) += sum[r][v]; });
-  });
+  RegisterBlock<T, vectors> block;
+  block.template add_product<row_stride, depth_stride>(a, depth, b);
+  block.add_to(c, ldc);
 }
 
 /// The same for the first `rows` and `cols` of the block only; all of A and B is read nonetheless.
