@@ -17,7 +17,10 @@
 /// cache; nothing as large as a volume is ever made.
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "m3i/core/parallel.hpp"
+#include "m3i/core/tensor.hpp"
 #include "m3i/kernels/conv3d_gather.hpp"
 #include "m3i/kernels/register_block.hpp"
 
