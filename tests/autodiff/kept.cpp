@@ -76,6 +76,8 @@ TEST_CASE("kept: a perceptron keeps the input of GELU alone, a residual convolut
 }
 
 TEST_CASE("kept: what was computed again goes with the last gradient that reads it", "[autodiff]") {
+  const int threads = thread_count();
+  set_thread_count(1);  // each thread has a tile of its own
   const Example e;
   memory_release_cached();
   for (const auto& leaf : e.leaves()) leaf.grad();
@@ -83,8 +85,10 @@ TEST_CASE("kept: what was computed again goes with the last gradient that reads 
   const auto loss = sum(e.perceptron(nullptr));
   memory_reset_peak();
   backward(loss);
-  CHECK(memory_stats().peak - before <= 14 * map);  // input, value and gradient of GELU; y and dy
+  CHECK(memory_stats().peak - before <=
+        15 * map);  // input, value and gradient of GELU; y and dy: 14, and a tile of a product
   CHECK(memory_stats().live - before < map);
+  set_thread_count(threads);
 }
 
 TEST_CASE("kept: a long chain of cheap operations stays within the stack", "[autodiff]") {

@@ -36,8 +36,8 @@ const std::vector<Case> cases = {
     {"transformed tiles, no padding", {1, 9, 27, 24, 32}, {16, 2, 3, 3, 32}, {}},
     {"transformed tiles, one slice, wide padding", {1, 1, 47, 50, 16}, {48, 3, 3, 3, 16}, {.padding = {2, 3, 2}}},
     {"transformed tiles, one tap along D", {2, 5, 22, 23, 16}, {20, 1, 3, 3, 16}, {.padding = {0, 1, 1}}},
-    {"transformed tiles, channels left over", {1, 4, 33, 32, 41}, {50, 3, 3, 3, 41}, {.padding = {1, 1, 1}}},
-    {"transformed tiles, several runs", {1, 17, 30, 33, 16}, {16, 3, 3, 3, 16}, {.padding = {1, 1, 1}}},
+    {"transformed tiles, channels left over", {1, 4, 33, 32, 33}, {18, 3, 3, 3, 33}, {.padding = {1, 1, 1}}},
+    {"transformed tiles, several runs", {1, 17, 16, 17, 16}, {16, 3, 3, 3, 16}, {.padding = {1, 1, 1}}},
 };
 
 template <class T>
@@ -137,6 +137,7 @@ TEST_CASE("conv3d: transformed tiles are what many channels get, in the same bit
 
 TEST_CASE("conv3d: what a GPU without cuDNN runs agrees with the definition", "[kernels]") {
   for (const Case& c : cases) {
+    if (transformed(c)) continue;  // larger cases, of the host alone
     CAPTURE(c.name);
     const auto expected = direct<double>(c);
     CHECK(worst(run<double>(c, Device::emulated()), expected) < 1e-13);
