@@ -16,6 +16,7 @@
 #include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/gemm.hpp"
 #include "m3i/kernels/gemm_bf16.hpp"
+#include "m3i/kernels/gemm_problem.hpp"
 #include "m3i/kernels/gemm_small_float.hpp"
 #include "m3i/kernels/instruction_set.hpp"
 #include "m3i/kernels/math.hpp"

@@ -1,7 +1,9 @@
 #pragma once
 /// Host body of gemm: tiles of A, copied to where a register block can read them, times panels of B.
 
-#include "m3i/kernels/gemm.hpp"
+#include "m3i/core/parallel.hpp"
+#include "m3i/core/tensor.hpp"
+#include "m3i/kernels/gemm_problem.hpp"
 #include "m3i/kernels/register_block.hpp"
 
 namespace m3i {

@@ -1,6 +1,7 @@
 #pragma once
 /// Host body of gemm for half and bf16: in pairs where the processor can (gemm_bf16.hpp), else through float matrices.
 
+#include "m3i/kernels/for_each.hpp"
 #include "m3i/kernels/gemm_bf16.hpp"
 #include "m3i/kernels/gemm_host.hpp"
 
