@@ -323,7 +323,8 @@ struct PretrainConfig {
     field("reconstruction", self.reconstruction, "restoration of the volume (3.4.2)");
     field("optimizer", self.optimizer, "optimiser of network, PSAT and metric");
     field("epochs", self.epochs, "passes over the triplets (4.1)", at_least(1));
-    field("batch_size", self.batch_size, "triplets of a step, over all ranks (4.1: 4 on each of 4 GPUs)", between(1, 65536));
+    field("batch_size", self.batch_size, "triplets of a step, over all ranks (4.1: 4 on each of 4 GPUs)",
+          between(1, 65536));
     field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
   }
   void check(const ConfigCheck& check) const {
