@@ -9,7 +9,7 @@
 #   scripts/test.sh --cuda-compile  every header and one test program by nvcc; needs no GPU
 #   scripts/test.sh --portable      m3i::compiled for each level of x86-64, and the loader's choice among them
 #   scripts/test.sh --fuzz [RUNS]   libFuzzer on the parsers (clang++; default 1000000 runs each)
-#   scripts/test.sh --ci            all but the fuzzing that this machine can do, and the format check
+#   scripts/test.sh --ci            release, clang++, asan, nvcc where they are installed, and the format check
 #
 # Exit code 0 if everything passed. M3I_GOLDENS names the folder of reference data (default ../shared/goldens).
 set -euo pipefail
