@@ -200,7 +200,7 @@ int main(int argc, char** argv) {
         "          ... --set classification.balance=true    where one class is rare\n"
         "With fewer than two classes among the test subjects the AUC is undefined, and metrics.json says so.\n"
         "Ctrl-C saves and leaves; the same command with --resume continues.");
-    parse_command_line<CLI::ParseError>(app, argc, argv);
+    parse_command_line<CLI::ParseError>(app, argc, argv, options);
     return run(request, options.load());
   });
 }

@@ -205,7 +205,7 @@ int main(int argc, char** argv) {
         "          ... --set segmentation.training.train_fraction=0.1    for few labelled subjects (figure 3c)\n"
         "Labels: structures of one name are one class; without names, each value that occurs is one (at most 255).\n"
         "Ctrl-C saves and leaves; the same command with --resume continues.");
-    parse_command_line<CLI::ParseError>(app, argc, argv);
+    parse_command_line<CLI::ParseError>(app, argc, argv, options);
     return run(request, options.load());
   });
 }

@@ -151,7 +151,7 @@ int main(int argc, char** argv) {
     options.add_to(app);
     options.add_ranks_to(app);
     app.footer("Example:  fit_clip data/triplets.jsonl runs/clip --config configs/demo.json");
-    parse_command_line<CLI::ParseError>(app, argc, argv);
+    parse_command_line<CLI::ParseError>(app, argc, argv, options);
     if (options.show_config) options.load();
     return run_ranks(options.ranks, [&](Communicator& ranks) {
       MethodConfig config = options.load();  // in each rank: a GPU must not be touched before

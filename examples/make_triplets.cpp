@@ -209,7 +209,7 @@ int main(int argc, char** argv) {
     app.add_flag("--overwrite", r.overwrite, "replace the triplets of a folder that is not empty");
     options.add_to(app);
     app.footer("Example:  make_triplets data/phantoms data/triplets --slices 3");
-    parse_command_line<CLI::ParseError>(app, argc, argv);
+    parse_command_line<CLI::ParseError>(app, argc, argv, options);
     return run(r, options.load());
   });
 }

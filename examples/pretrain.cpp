@@ -326,7 +326,7 @@ int main(int argc, char** argv) {
     app.footer(
         "Example:  pretrain data/triplets.jsonl runs/pretrain --towers runs/clip/towers --config configs/demo.json\n"
         "Ctrl-C saves and leaves; the same command with --resume continues.");
-    parse_command_line<CLI::ParseError>(app, argc, argv);
+    parse_command_line<CLI::ParseError>(app, argc, argv, options);
     if (options.show_config) options.load();
     return run_ranks(options.ranks, [&](Communicator& ranks) {
       MethodConfig config = options.load();  // in each rank: a GPU must not be touched before

@@ -56,6 +56,17 @@ struct ProgramOptions {
   }
 };
 
+/// parse_command_line of a program with these options: --show-config needs none of the other arguments.
+template <class ParseError, class App>
+void parse_command_line(App& app, int argc, char** argv, const ProgramOptions& options) {
+  try {
+    parse_command_line<ParseError>(app, argc, argv);
+  } catch (const UsageError&) {
+    if (options.show_config) options.load();  // prints and leaves
+    throw;
+  }
+}
+
 /// Makes the output folder; throws FileError that names it.
 inline void make_folder(const std::string& folder) {
   std::error_code error;
