@@ -40,8 +40,7 @@ TEST_CASE("programs: a missing or unknown argument is refused with a hint to --h
 }
 
 TEST_CASE("pretrain: --show-config prints every key with its meaning", "[examples]") {
-  const Answer answer =
-      done("pretrain", {"--show-config", "--set", "pretrain.epochs=7"});
+  const Answer answer = done("pretrain", {"--show-config", "--set", "pretrain.epochs=7"});
   for (const char* word : {"pretrain:", "epochs", "7", "passes over the triplets", "optimizer", "psat"})
     CHECK_THAT(answer.out, Catch::Contains(word));
 }
