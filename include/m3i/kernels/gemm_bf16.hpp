@@ -71,7 +71,7 @@ struct Bf16Block {
 /// `pairs` pairs of a line along k; behind `count` values come zeros.
 inline void copy_pairs(const bf16* from, Index count, Index pairs, Bf16Pair* to) {
   const Index whole = std::min(pairs, count / 2);
-  std::memcpy(to, from, std::size_t(whole) * sizeof(Bf16Pair));
+  if (whole > 0) std::memcpy(to, from, std::size_t(whole) * sizeof(Bf16Pair));  // an empty sum may come without data
   for (Index k = whole; k < pairs; ++k) to[k] = 2 * k < count ? bf16_pair(from[2 * k], bf16()) : 0;
 }
 /// Two lines across k, element by element; `second` may be missing.
