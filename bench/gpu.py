@@ -6,15 +6,13 @@ single kernels have no peer: their ratio is the fraction of what the device can 
 algorithm that cuBLASLt has. Called by bench/gpu.sh.
 """
 import argparse
-import datetime
 import itertools
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 
-from table import PYTHON, Table, peer_has, run, run_json
+from table import PYTHON, Table, peer_has, run, run_json, write_results
 
 DTYPES = ("f32", "bf16")
 
@@ -109,14 +107,8 @@ def main():
     gpu = run("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader").splitlines()[0]
     result = {"machine": {"gpu": gpu}, "compiler": run("nvcc", "--version").strip().splitlines()[-1],
               "command": "bench/gpu.sh" + " --quick" * a.quick, "rows": table.rows}
-    if a.only:
-        return
-    out = f"bench/results/{datetime.date.today()}-gpu{'-quick' * a.quick}.json"
-    with open(out + ".tmp", "w") as f:
-        json.dump(result, f, indent=1)
-        f.write("\n")
-    shutil.move(out + ".tmp", out)
-    print("wrote", out)
+    if not a.only:
+        write_results(result, "gpu", a.quick)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,16 @@ def compile_times(table):
               seconds("-x", "c++", "include/m3i/core/tensor.hpp"), eigen_s)
 
 
+def write_results(result, kind, quick):
+    """bench/results/DATE-KIND.json, whole or not at all."""
+    out = f"bench/results/{datetime.date.today()}-{kind}{'-quick' * quick}.json"
+    with open(out + ".tmp", "w") as f:
+        json.dump(result, f, indent=1)
+        f.write("\n")
+    shutil.move(out + ".tmp", out)
+    print("wrote", out)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bin")
@@ -193,13 +203,8 @@ def main():
     result = {"machine": {"cpu": cpu, "cores": CORES, "system": platform.platform()},
               "compiler": run("g++", "--version").splitlines()[0], "command": "bench/run.sh" + (" --quick" * a.quick),
               "rows": table.rows}
-    out = f"bench/results/{datetime.date.today()}-cpu{'-quick' * a.quick}.json" if not a.only else None
-    if out:
-        with open(out + ".tmp", "w") as f:
-            json.dump(result, f, indent=1)
-            f.write("\n")
-        shutil.move(out + ".tmp", out)
-        print("wrote", out)
+    if not a.only:
+        write_results(result, "cpu", a.quick)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
 //     conv_step [SIZE = 64] [CHANNELS = 32] [--device cpu] [--dtype f32|bf16|f16] [--batch 1]
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
 #include <string>
 #include <vector>
+
+#include "timing.hpp"
 
 #include "m3i/kernels/conv3d.hpp"
 #include "m3i/testing.hpp"
@@ -23,17 +23,7 @@ void measure(Index batch, Index n, Index c, Device device, const std::string& dt
   const Tensor<T> x = wave({batch, n, n, n, c}), w = wave({c, 3, 3, 3, c}), dy = wave({batch, n, n, n, c});
   Conv3dSpec spec;
   spec.padding = {1, 1, 1};
-  const auto seconds = [device](const auto& work) {
-    double best = std::numeric_limits<double>::infinity();
-    for (int run = 0; run < 7; ++run) {
-      synchronize(device);
-      const auto start = std::chrono::steady_clock::now();
-      work();
-      synchronize(device);
-      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    return best;
-  };
+  const auto seconds = [device](const auto& work) { return bench::fastest(device, work); };
   const Tensor<T> dx = Tensor<T>::zeros(x.shape(), device), dw = Tensor<T>::zeros(w.shape(), device);
   const double forward = seconds([&] { conv3d_forward(x, w, Tensor<T>(), spec); });
   const double back_x = seconds([&] { conv3d_input_grad(dy, w, dx, spec); });

@@ -6,11 +6,10 @@
 //
 // On a GPU a product is set against the fastest of the algorithms that cuBLASLt proposes for it, each timed.
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <limits>
 #include <string>
+
+#include "timing.hpp"
 
 #include "m3i/autodiff/backward.hpp"
 #include "m3i/kernels/gemm.hpp"
@@ -23,20 +22,7 @@
 namespace {
 using namespace m3i;
 
-/// Best of some runs, each until the device is idle.
-template <class F>
-double fastest(Device device, const F& work) {
-  work();  // memory, algorithms
-  double best = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < 7; ++run) {
-    synchronize(device);
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    synchronize(device);
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
+using bench::fastest;
 
 template <class T>
 Tensor<T> wave(const Shape& shape, Device device, int which = 0) {

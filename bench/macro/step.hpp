@@ -1,10 +1,11 @@
 #pragma once
 // One training step, or inference alone, of a network: what network_step and scaling time.
 
-#include <chrono>
 #include <limits>
 #include <optional>
 #include <utility>
+
+#include "timing.hpp"
 
 #include "m3i/autodiff/backward.hpp"
 #include "m3i/core/cuda_graph.hpp"
@@ -14,10 +15,6 @@
 #include "m3i/optim/mixed.hpp"
 
 namespace m3i::bench {
-
-inline double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Of the fastest step: the first ones also fill the memory pool.
 struct StepTimes {

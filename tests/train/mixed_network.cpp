@@ -8,19 +8,15 @@
 #include "m3i/testing.hpp"
 #include "m3i/train/classification.hpp"
 #include "m3i/train/segmentation.hpp"
+#include "tiny_config.hpp"
 
 using namespace m3i;
 using choice::Dtype;
 
 namespace {
 
-MethodConfig tiny_config() {
-  MethodConfig c;
-  c.network.image_size = 32;
-  c.network.embedding = 4;
-  c.network.depths = {1, 1, 1, 1};
-  c.network.heads = {1, 1, 2, 2};
-  c.network.windows = {2, 2, 2, 1};
+MethodConfig learning_config() {
+  MethodConfig c = tiny_config();
   c.segmentation.training.optimizer.learning_rate = 1e-3;
   return c;
 }
@@ -44,7 +40,7 @@ struct Fit {
   LossScale scale;
 };
 Fit fit(Dtype dtype, const std::string& folder, Index first, Index last, Index all, LossScale scale = {}) {
-  MethodConfig config = tiny_config();
+  MethodConfig config = learning_config();
   config.run.dtype = dtype;
   config.run.save_every = 2;
   seed_initializer(1);
@@ -77,7 +73,7 @@ Fit fit(Dtype dtype, const std::string& folder, Index first, Index last, Index a
 }  // namespace
 
 TEST_CASE("mixed network: every type gives the float network's outputs and gradients to its precision", "[train]") {
-  MethodConfig config = tiny_config();
+  MethodConfig config = learning_config();
   config.network.embedding = 16;  // a layer norm of few channels makes much of their rounding
   seed_initializer(1);
   const SegmentationModel<float> model(config, 3);
@@ -127,7 +123,7 @@ TEST_CASE("mixed network: training in f32, bf16 and f16 agrees, and resumes with
 }
 
 TEST_CASE("mixed network: gradients that overflow half lower the scale, and the step is skipped", "[train]") {
-  const MethodConfig config = tiny_config();
+  const MethodConfig config = learning_config();
   const ClassificationModel<float> model(config, 2);
   const MixedNetwork<ClassificationModel> network(Dtype::f16, model, config, Index(2));
   Trainer<float> trainer(parameters<float>(model), {}, 100);

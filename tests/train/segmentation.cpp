@@ -9,21 +9,12 @@
 #include "m3i/train/classification.hpp"
 #include "m3i/train/scores_report.hpp"
 #include "m3i/train/table_text.hpp"
+#include "tiny_config.hpp"
 
 using namespace m3i;
 using Catch::Matchers::Contains;
 
 namespace {
-
-MethodConfig tiny_config() {
-  MethodConfig c;
-  c.network.image_size = 32;
-  c.network.embedding = 4;
-  c.network.depths = {1, 1, 1, 1};
-  c.network.heads = {1, 1, 2, 2};
-  c.network.windows = {2, 2, 2, 1};
-  return c;
-}
 
 struct Scratch {
   std::string path = (std::filesystem::temp_directory_path() / text("m3i-finetune-", long(::getpid()))).string();
