@@ -45,8 +45,9 @@ struct SegmentationCase {
 
 /// A column of the reports.
 struct ScoreMetric {
+  using Value = double StructureScore::*;  // a name of its own: nvcc warns of the type's declarator
   const char *key, *words;
-  double StructureScore::*value;
+  Value value;
   bool distance;  ///< in mm (nnformer: voxels), else without unit
 };
 inline constexpr std::array<ScoreMetric, 6> score_metrics{{
