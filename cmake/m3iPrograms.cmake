@@ -27,7 +27,10 @@ function(m3i_compile_quickly target)
   target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
 endfunction()
 
-# One program for each .cpp file of a folder; a folder with a CMakeLists.txt of its own is left to that.
+# Programs that m3i::api holds; src/api builds them.
+set(M3I_API_PROGRAMS pretrain fit_clip finetune_segmentation finetune_classification)
+
+# One program for each .cpp file of a folder but those; a folder with a CMakeLists.txt of its own is left to that.
 function(m3i_add_programs folder)
   if(EXISTS ${PROJECT_SOURCE_DIR}/${folder}/CMakeLists.txt)
     add_subdirectory(${folder})
@@ -36,6 +39,9 @@ function(m3i_add_programs folder)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cpp ${PROJECT_SOURCE_DIR}/${folder}/*/*.cpp)
   foreach(source IN LISTS sources)
     cmake_path(GET source STEM name)
+    if(name IN_LIST M3I_API_PROGRAMS)
+      continue()
+    endif()
     file(STRINGS ${source} curl REGEX "#include \"m3i/data/http_curl" LIMIT_COUNT 1)
     if(curl AND NOT TARGET m3i_curl)
       message(STATUS "m3i: the program ${name} is left out, as libcurl was not found (Debian: libcurl4-openssl-dev)")

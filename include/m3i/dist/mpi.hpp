@@ -8,6 +8,7 @@
 #if M3I_MPI
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <thread>
 
@@ -23,27 +24,34 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// All processes of MPI_COMM_WORLD. Starts MPI, and ends it if nobody had started it before.
+/// All processes of MPI_COMM_WORLD. Starts MPI unless it runs already; what was started here ends with the process, as
+/// MPI cannot be started twice.
 class MpiCommunicator final : public Communicator {
  public:
   MpiCommunicator() {
     int running = 0, level = 0;
     MPI_Initialized(&running);
-    owner_ = running == 0;
-    if (owner_) check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
+    if (!running) {
+      check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
+      std::atexit([] {
+        if (!aborting()) MPI_Finalize();
+      });
+    }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
   }
-  ~MpiCommunicator() override {
-    if (owner_ && !gave_up_) MPI_Finalize();
-  }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const char* transport() const override { return "MPI"; }
+  /// Whether MPI_Abort ends the process: then nobody waits for the others in MPI_Finalize.
+  static bool& aborting() {
+    static bool value = false;
+    return value;
+  }
   /// Enters the comparison of calls with the reason; whoever does not come within `patience` seconds waits for nothing.
   void give_up(const std::string& why) override {
-    gave_up_ = true;
+    aborting() = true;
     if (size_ == 1) return;
     const RankCall call = RankCall::failure(why);
     std::vector<RankCall> calls(static_cast<std::size_t>(size_));
@@ -96,7 +104,6 @@ class MpiCommunicator final : public Communicator {
   }
 
   int rank_ = 0, size_ = 1;
-  bool owner_ = false, gave_up_ = false;
 };
 
 /// Calls body(communicator) as one rank of mpirun's and returns its exit code. When it throws, the others are told, the
@@ -110,6 +117,7 @@ inline int mpi_ranks(const std::function<int(Communicator&)>& body) {
     if (own || communicator.first()) std::fprintf(stderr, "rank %d: error: %s\n", communicator.rank(), why.c_str());
     std::fflush(stderr);
     std::this_thread::sleep_for(std::chrono::milliseconds(own ? 200 : 400));  // who knows the reason speaks first
+    MpiCommunicator::aborting() = true;
     MPI_Abort(MPI_COMM_WORLD, 2);
     return 2;
   };
