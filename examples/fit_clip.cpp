@@ -55,28 +55,30 @@ struct Pairs {
   }
 };
 
-double training_step(const Towers& towers,
+double training_step(const Clip<T>& clip,
+                     const MixedNetwork<Clip>& towers,
                      const Tensor<T>& images,
                      const Tensor<std::int64_t>& ids,
                      Trainer<T>& trainer,
                      DataParallel<T>& parallel,
                      OrderedJson& record) {
+  // The towers compute in run.dtype; what leaves them is float, and so are the temperature and the loss.
+  const Var<T> pixels(images.to(clip.logit_scale.device()));
+  const auto [h_s, h_t] = towers.run([&](const auto& net, const auto& border) {
+    return std::pair(border.out(net.encode_image(border.in(pixels))), border.out(net.encode_text(ids)));
+  });
   // Every pair of the batch is compared, whichever rank has computed it.
-  const Var<T> pixels(images.to(towers.clip.logit_scale.device()));
   const auto all = [&](const Var<T>& h) { return all_gather(parallel.ranks(), l2_normalize(h)); };
-  const Var<T> loss =
-      info_nce(all(towers.clip.encode_image(pixels)), all(towers.clip.encode_text(ids)), towers.clip.logit_scale);
+  const Var<T> loss = info_nce(all(h_s), all(h_t), clip.logit_scale);
   const double value = double(loss.value().item());
   trainer.clear_gradients();
-  parallel.backward(loss);
+  backward(loss, towers.precision(), parallel);
   const double norm = trainer.prepare();
   record["loss"] = value;
   record["grad_norm"] = norm;
   record["learning_rate"] = trainer.learning_rate();
-  record["temperature"] = std::exp(-double(towers.clip.logit_scale.value().item()));
-  if (!std::isfinite(value) || !std::isfinite(norm)) return NAN;
-  trainer.step();
-  return value;
+  record["temperature"] = std::exp(-double(clip.logit_scale.value().item()));
+  return guarded_step(value, norm, towers.precision(), record, [&] { trainer.step(); });
 }
 
 int run(
@@ -92,12 +94,13 @@ int run(
   const BatchShard shard = batch_shard(ranks, batch);
   const Towers towers = starting_towers(config, triplets);
   to(towers.clip, Device::parse(config.run.device));
+  const MixedNetwork<Clip> mixed(config.run.dtype, towers.clip, towers.clip.options);
   const Pairs pairs(towers, triplets, path, long_text(config.clip.long_captions));
   make_folder(out);
   std::printf(
-      "fit_clip: %lld pairs, %lld parameters, vocabulary %lld, %lld caption tokens lost to the context of %lld\n",
+      "fit_clip: %lld pairs, %lld parameters, vocabulary %lld, %lld caption tokens lost to the context of %lld, %s\n",
       (long long)n, (long long)count_parameters(towers.clip), (long long)towers.tokenizer->vocab_size(),
-      (long long)pairs.lost(), (long long)towers.clip.options.context);
+      (long long)pairs.lost(), (long long)towers.clip.options.context, enum_name(config.run.dtype).c_str());
 
   Trainer<T> trainer(parameters<T>(towers.clip), config.clip.optimizer, steps);
   TrainingRun<T> training(out, config,
@@ -105,6 +108,7 @@ int run(
                           "fit_clip");
   training.add_module("model/", towers.clip);
   training.add_trainer("towers", trainer);
+  training.add_precision(mixed.precision());
   training.add_ranks(ranks);
   training.add_note("triplets", text(text_hash(read_text_file(path))));
   training.start(resume);
@@ -118,7 +122,7 @@ int run(
                Random(config.run.seed, 1).split(std::uint64_t(step)), images, ids);
     record["epoch"] = epoch;
     const auto own = [&](const auto& rows) { return rows.slice(shard.first, shard.first + shard.count); };
-    return training_step(towers, own(images), own(ids), trainer, parallel, record);
+    return training_step(towers.clip, mixed, own(images), own(ids), trainer, parallel, record);
   });
   if (code != 0 || !ranks.first()) return code;
   save_towers(towers, out + "/towers");

@@ -95,24 +95,32 @@ TEST_CASE("pretrain: a disk that fills up ends it with a message, and the last w
   check_same_end(out);
 }
 
-TEST_CASE("pretrain: in bf16 and f16, killed and resumed, it ends with the bits of an uninterrupted run",
+TEST_CASE("pretrain and fit_clip: in bf16 and f16, killed and resumed, they end with the bits of an uninterrupted run",
           "[examples]") {
   const Scratch folder;
-  for (const std::string dtype : {"bf16", "f16"}) {
-    const Arguments few{"--dtype", dtype, "--set", "pretrain.max_steps=20"};
-    const std::string whole = folder / (dtype + "-whole"), killed = folder / (dtype + "-killed");
-    done("pretrain", training(whole, few));
-    {
-      Running run("pretrain", training(killed, few));
-      Running::until([&] { return lines_of(killed + "/log.jsonl") >= 13; });
-      run.send(SIGKILL);
-      run.wait();
+  const auto check = [&](const std::string& program, const std::string& model, const auto& arguments) {
+    for (const std::string dtype : {"bf16", "f16"}) {
+      const std::string whole = folder / (program + dtype), killed = whole + "-killed";
+      done(program, arguments(whole, {"--dtype", dtype}));
+      {
+        Running run(program, arguments(killed, {"--dtype", dtype}));
+        Running::until([&] { return lines_of(killed + "/log.jsonl") >= 13; });
+        run.send(SIGKILL);
+        run.wait();
+      }
+      done(program, arguments(killed, {"--dtype", dtype, "--resume"}));
+      INFO(program << " " << dtype);
+      CHECK(losses_of(killed + "/log.jsonl") == losses_of(whole + "/log.jsonl"));
+      CHECK(slurp(killed + model) == slurp(whole + model));
     }
-    Arguments again = few;
-    again.push_back("--resume");
-    done("pretrain", training(killed, again));
-    CHECK(losses_of(killed + "/log.jsonl") == losses_of(whole + "/log.jsonl"));
-    CHECK(slurp(killed + "/model.safetensors") == slurp(whole + "/model.safetensors"));
-  }
+  };
+  check("pretrain", "/model.safetensors", [](const std::string& out, Arguments more) {
+    more.insert(more.end(), {"--set", "pretrain.max_steps=20"});
+    return training(out, more);
+  });
+  check("fit_clip", "/towers/model.safetensors", [](const std::string& out, Arguments more) {
+    more.insert(more.end(), {"--set", "clip.epochs=1000", "--set", "clip.max_steps=20", "--set", "run.save_every=10"});
+    return with_tiny({World::get().triplets(), out}, more);
+  });
   refuses("pretrain", training(folder / "wrong", {"--dtype", "fp16"}), {"run.dtype", "fp16", "bf16"});
 }

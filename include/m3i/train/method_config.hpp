@@ -389,7 +389,7 @@ struct RunConfig {
   static void fields(Self& self, Field&& field) {
     field("seed", self.seed, "seed of every random number; the same seed gives the same bits");
     field("device", self.device, "cpu, cuda:0, ... or emulated");
-    field("dtype", self.dtype, "type that the volume network computes in; weights and losses are f32 in any case");
+    field("dtype", self.dtype, "type that the trained network computes in; weights and losses are f32 in any case");
     field("threads", self.threads, "threads of the CPU, 0 for all", between(0, 4096));
     field("log_every", self.log_every, "steps between two lines of the log", at_least(1));
     field("save_every", self.save_every, "steps between two checkpoints", at_least(1));
