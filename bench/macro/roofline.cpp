@@ -53,7 +53,7 @@ double gemm_peak() {
 struct Copy {
   const float* from;
   float* to;
-  void operator()(Index i) const { to[i] = from[i]; }
+  M3I_HD void operator()(Index i) const { to[i] = from[i]; }
 };
 /// Bytes/s read and written by a copy far larger than the caches.
 double copy_bandwidth() {

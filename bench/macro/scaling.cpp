@@ -62,9 +62,10 @@ double fitted_exponent(const std::vector<double>& x, const std::vector<double>& 
 
 /// One question: the same works along one axis.
 struct Study {
+  using Axis = Index Point::*;  // a name of its own: nvcc warns of the type's declarator
   std::string key, title, label;
   std::vector<Point> points;
-  Index Point::*index = nullptr;  ///< the axis, unless it is the threads
+  Axis index = nullptr;  ///< the axis, unless it is the threads
   double at(const Point& p) const { return index ? double(p.*index) : double(p.threads); }
 };
 
