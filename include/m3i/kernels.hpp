@@ -24,3 +24,4 @@
 #include "m3i/kernels/register_block.hpp"
 #include "m3i/kernels/solvers.hpp"
 #include "m3i/kernels/team.hpp"
+#include "m3i/kernels/tensor_cores.hpp"

@@ -43,8 +43,10 @@ struct Case {
   bool causal = false;
   Index bias_heads = 0;
   bool masked = false;
+  double bf16 = 2e-2;  ///< bound of the error
 };
-// One of everything, one more than a block, several blocks, values of another width than keys.
+// One of everything, one more than a block, several blocks, values of another width than keys. The gradients of the last
+// are sums of 130 terms that nearly cancel, of which tensor cores round each factor.
 const std::vector<Case> cases = {{1, 1, 1, 1, 1, 1},
                                  {2, 5, 7, 6, 4, 2},
                                  {1, 65, 65, 8, 8, 2, true},
@@ -52,7 +54,7 @@ const std::vector<Case> cases = {{1, 1, 1, 1, 1, 1},
                                  {2, 70, 66, 4, 6, 2, false, 1},
                                  {2, 6, 130, 4, 4, 1, false, 0, true},
                                  {2, 9, 5, 3, 3, 3, true, 3, true},
-                                 {1, 130, 3, 2, 2, 1}};
+                                 {1, 130, 3, 2, 2, 1, false, 0, false, 6e-2}};
 
 Tensor<std::uint8_t> mask_for(const Case& s) {
   std::vector<std::uint8_t> keep(std::size_t(s.n * s.lk), 1);
@@ -83,7 +85,7 @@ TEST_CASE("attention: gradient, precisions and devices agree", "[ops]") {
     CHECK(report.emulated < 1e-12);
     CHECK(report.cuda < 1e-12);
     CHECK(report.f16 < 3e-3);
-    CHECK(report.bf16 < 2e-2);
+    CHECK(report.bf16 < s.bf16);
   }
 }
 

@@ -76,21 +76,10 @@ inline constexpr Index attention_block = 64;
 
 M3I_HD inline Index smaller(Index a, Index b) { return a < b ? a : b; }
 
-/// Cuts scratch memory into pieces; with a null base it only counts.
-template <class A>
-struct Pieces {
-  A* base;
-  Index used = 0;
-  M3I_HD A* take(Index rows, Index cols) {
-    A* piece = base ? base + used : nullptr;
-    used += block_extent<A>(rows) * block_extent<A>(cols);
-    return piece;
-  }
-};
-
-/// out[r, c] = factor * source(r)[c], or transposed at out[c * step + r]; a null source gives zeros.
-template <bool transposed, class Team, class A, class Source>
-M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* out, Index step, Source source) {
+/// out[r, c] = factor * source(r)[c], or transposed at out[c * step + r]; a null source gives zeros, and so do the rows
+/// and columns up to inner extents.
+template <bool transposed, class Team, class A, class E, class Source>
+M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, E* out, Index step, Source source) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
     for (Index r = 0; r < rows; ++r) {
       source.ask_for_next(r);
@@ -104,10 +93,9 @@ M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, A* o
       else team.each(depth, [=](Index c) { to[c] = factor * A(from[c]); });
     }
   } else {
-    team.each(rows * depth, [=](Index i) {
-      const Index r = i / depth, c = i % depth;
-      const auto* from = source(r);
-      out[transposed ? c * step + r : r * step + c] = from ? factor * A(from[c]) : A(0);
+    each_cell(team, inner_extent<E>(rows), inner_extent<E>(depth), [=](Index r, Index c) {
+      const auto* from = r < rows && c < depth ? source(r) : nullptr;
+      out[transposed ? c * step + r : r * step + c] = E(from ? factor * A(from[c]) : A(0));
     });
   }
 }
@@ -169,6 +157,11 @@ template <class Team, class T>
     for (Index r = 0; r < rows; ++r) source.ask_for_next(r);
 }
 
+template <class Team, class A>
+M3I_HD inline void scale_scores(Team team, A scale, Index keys, Index queries, A* s, Index step) {
+  each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] *= scale; });
+}
+
 /// Adds bias and masks to the scores of a block: keys from j0, queries from i0.
 template <class Team, class T, class A = accumulate_t<T>>
 M3I_HD inline void adjust_scores(Team team,
@@ -201,51 +194,56 @@ M3I_HD inline void adjust_scores(Team team,
               [=](Index j, Index i) { s[j * step + i] = j0 + j <= i0 + i ? s[j * step + i] : nothing; });
 }
 
-/// One team a block of queries of one head of one batch.
-template <class T>
+/// One team a block of queries of one head of one batch. Blocks that are multiplied hold E: the type that is computed
+/// in, or on a GPU T itself, for its tensor cores.
+template <class T, class E>
 struct AttentionForward {
   using A = accumulate_t<T>;
+  static constexpr bool rounds = !std::is_same_v<E, A>;  ///< then the scale goes to the scores instead of the queries
   AttentionProblem<T> p;
   HeadRows<T> y;
   A* lse;  ///< [batches, heads, queries]: log of the sum of exponentials, 0 for a row without any key
   Index query_blocks;
 
   struct Work {
-    Index rows, keys, depth, value_depth;
-    A *q, *k, *v, *s, *out, *top, *mass, *rescale;
-    Index size;
-    M3I_HD Work(const AttentionProblem<T>& p, A* base)
-        : rows(block_extent<A>(smaller(p.queries, attention_block))),
-          keys(smaller(p.keys, attention_block)),
-          depth(block_extent<A>(p.q.depth)),
-          value_depth(block_extent<A>(p.v.depth)) {
-      Pieces<A> pieces{base};
-      q = pieces.take(p.q.depth, rows);
-      k = pieces.take(keys, depth);
-      v = pieces.take(keys, value_depth);
-      s = pieces.take(keys, rows);
-      out = pieces.take(rows, value_depth);
-      top = pieces.take(1, rows);
-      mass = pieces.take(1, rows);
-      rescale = pieces.take(1, rows);
-      size = pieces.used;
+    Index q_step, k_step, v_step, p_step, s_step, out_step;
+    E *q, *k, *v, *p;
+    A *s, *out, *top, *mass, *rescale;
+    Index bytes;
+    M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base) {
+      const Index queries = smaller(problem.queries, attention_block), keys = smaller(problem.keys, attention_block);
+      const Index depth = problem.q.depth, value_depth = problem.v.depth;
+      q_step = p_step = block_step<E>(queries), s_step = block_step<A>(queries);
+      k_step = block_step<E>(depth), v_step = block_step<E>(value_depth), out_step = block_step<A>(value_depth);
+      BlockCutter cut{base};
+      q = cut.take<E>(depth, queries);
+      k = cut.take<E>(keys, depth);
+      v = cut.take<E>(keys, value_depth);
+      s = cut.take<A>(keys, queries);
+      if constexpr (rounds) p = cut.take<E>(keys, queries);
+      else p = s;
+      out = cut.take<A>(queries, value_depth);
+      top = cut.take<A>(1, queries);
+      mass = cut.take<A>(1, queries);
+      rescale = cut.take<A>(1, queries);
+      bytes = cut.bytes;
     }
   };
 
   template <class Team>
-  M3I_HD void operator()(Team team, Index item, A* scratch) const {
+  M3I_HD void operator()(Team team, Index item, std::byte* scratch) const {
     const auto place = HeadPlace::of(p, item / query_blocks / p.heads, item / query_blocks % p.heads);
     const Index i0 = item % query_blocks * attention_block, queries = smaller(attention_block, p.queries - i0);
     const Work w(p, scratch);
     A *top = w.top, *mass = w.mass, *out = w.out;
-    const Index value_depth = p.v.depth, out_step = w.value_depth;
-    load_block<true>(team, queries, p.q.depth, p.scale, w.q, w.rows,
+    const Index out_step = w.out_step;
+    load_block<true>(team, queries, p.q.depth, rounds ? A(1) : p.scale, w.q, w.q_step,
                      TokenRows<const T>(p, place, p.queries, p.q, p.pad_q, i0));
     team.each(queries, [=](Index i) {
       top[i] = -std::numeric_limits<A>::infinity();
       mass[i] = 0;
     });
-    each_cell(team, queries, value_depth, [=](Index i, Index c) { out[i * out_step + c] = 0; });
+    each_cell(team, queries, p.v.depth, [=](Index i, Index c) { out[i * out_step + c] = 0; });
     for (Index j0 = 0; j0 < p.keys; j0 += attention_block)
       if (!p.causal || j0 < i0 + queries)
         add_keys(team, w, place, i0, queries, j0, smaller(attention_block, p.keys - j0));
@@ -258,12 +256,13 @@ struct AttentionForward {
   M3I_HD void add_keys(
       Team team, const Work& w, const HeadPlace& place, Index i0, Index queries, Index j0, Index keys) const {
     A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale, *out = w.out;
-    const Index step = w.rows, out_step = w.value_depth;
-    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
+    const Index step = w.s_step, out_step = w.out_step;
+    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.k_step,
                       TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
-    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
+    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.v_step,
                       TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
-    multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q, step, s, step, false);
+    multiply(team, keys, queries, p.q.depth, w.k, w.k_step, 1, w.q, w.q_step, s, step, false);
+    if constexpr (rounds) scale_scores(team, p.scale, keys, queries, s, step);
     adjust_scores(team, p, place.batch, place.head, j0, keys, i0, queries, s, step);
 
     team.each(queries, [=](Index i) { rescale[i] = top[i]; });
@@ -280,15 +279,16 @@ struct AttentionForward {
     });
     fold_columns(
         team, keys, queries, mass, [=](Index j, Index i) { return s[j * step + i]; }, Plus{});
+    if constexpr (rounds) round_block(team, keys, queries, s, step, w.p, w.p_step);
     if (j0 > 0) each_cell(team, queries, p.v.depth, [=](Index i, Index c) { out[i * out_step + c] *= rescale[i]; });
-    multiply(team, queries, p.v.depth, keys, s, 1, step, w.v, out_step, out, out_step, j0 > 0);
+    multiply(team, queries, p.v.depth, keys, w.p, 1, w.p_step, w.v, w.v_step, out, out_step, j0 > 0);
   }
 
   template <class Team>
   M3I_HD void finish(Team team, const Work& w, const HeadPlace& place, Index i0, Index queries) const {
     const A *top = w.top, *out = w.out;
     A *mass = w.mass, *keep = lse + (place.batch * p.heads + place.head) * p.queries + i0;
-    const Index out_step = w.value_depth;
+    const Index out_step = w.out_step;
     team.each(queries, [=](Index i) {
       keep[i] = mass[i] > 0 ? top[i] + math::log(mass[i]) : A(0);
       mass[i] = mass[i] > 0 ? 1 / mass[i] : A(0);
@@ -305,12 +305,16 @@ struct AttentionForward {
 /// y (a HeadRows of the values' depth) and lse [batches, heads, queries].
 template <class T>
 void attention_forward(Device device, const AttentionProblem<T>& p, HeadRows<T> y, accumulate_t<T>* lse) {
-  using Forward = detail::AttentionForward<T>;
+  using Host = detail::AttentionForward<T, accumulate_t<T>>;
+  using Other = detail::AttentionForward<T, T>;
   const Index query_blocks = (p.queries + detail::attention_block - 1) / detail::attention_block;
-  const Index cost = std::min(p.queries, detail::attention_block) * p.keys * (p.q.depth + p.v.depth) / 8;
-  for_rows_with_scratch<accumulate_t<T>>(device, p.batches * p.heads * query_blocks,
-                                         typename Forward::Work(p, nullptr).size, Forward{p, y, lse, query_blocks},
-                                         cost);
+  const Index rows = p.batches * p.heads * query_blocks;
+  if (device.kind == Device::Kind::cpu) {
+    const Index cost = std::min(p.queries, detail::attention_block) * p.keys * (p.q.depth + p.v.depth) / 8;
+    host_rows_with_scratch(rows, typename Host::Work(p, nullptr).bytes, Host{p, y, lse, query_blocks}, cost);
+  } else {
+    device_rows_with_scratch(device, rows, typename Other::Work(p, nullptr).bytes, Other{p, y, lse, query_blocks});
+  }
 }
 
 }  // namespace M3I_ABI

@@ -8,10 +8,11 @@ inline namespace M3I_ABI {
 namespace detail {
 
 /// One team some heads of a group of batches, one batch after the other: it owns all gradients that it writes, so that
-/// no two teams meet and the order of sums is fixed.
-template <class T>
+/// no two teams meet and the order of sums is fixed. E as in AttentionForward.
+template <class T, class E>
 struct AttentionBackward {
   using A = accumulate_t<T>;
+  static constexpr bool rounds = !std::is_same_v<E, A>;
   AttentionProblem<T> p;
   AttentionGradients<T> d;
   HeadRows<const T> y, dy;
@@ -19,34 +20,38 @@ struct AttentionBackward {
   Index shares;  ///< the heads of a group are shared among so many teams
 
   struct Work {
-    Index rows, keys, depth, value_depth;
-    A *q, *q_t, *dy, *dy_t, *k, *v, *s, *ds, *dq, *dk, *dv, *lse, *dot;
-    Index size;
-    M3I_HD Work(const AttentionProblem<T>& p, A* base)
-        : rows(block_extent<A>(smaller(p.queries, attention_block))),
-          keys(smaller(p.keys, attention_block)),
-          depth(block_extent<A>(p.q.depth)),
-          value_depth(block_extent<A>(p.v.depth)) {
-      Pieces<A> pieces{base};
-      q = pieces.take(rows, depth);
-      q_t = pieces.take(p.q.depth, rows);
-      dy = pieces.take(rows, value_depth);
-      dy_t = pieces.take(p.v.depth, rows);
-      k = pieces.take(keys, depth);
-      v = pieces.take(keys, value_depth);
-      s = pieces.take(keys, rows);
-      ds = pieces.take(keys, rows);
-      dq = pieces.take(rows, depth);
-      dk = pieces.take(p.keys, depth);
-      dv = pieces.take(p.keys, value_depth);
-      lse = pieces.take(1, rows);
-      dot = pieces.take(1, rows);
-      size = pieces.used;
+    Index q_step, k_step, v_step, p_step, s_step, dk_step, dv_step;
+    E *q, *q_t, *dy, *dy_t, *k, *v, *p, *ds_rounded;
+    A *s, *ds, *dq, *dk, *dv, *lse, *dot;
+    Index bytes;
+    M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base) {
+      const Index queries = smaller(problem.queries, attention_block), keys = smaller(problem.keys, attention_block);
+      const Index depth = problem.q.depth, value_depth = problem.v.depth;
+      q_step = p_step = block_step<E>(queries), s_step = block_step<A>(queries);
+      k_step = block_step<E>(depth), v_step = block_step<E>(value_depth);
+      dk_step = block_step<A>(depth), dv_step = block_step<A>(value_depth);
+      BlockCutter cut{base};
+      q = cut.take<E>(queries, depth);
+      q_t = cut.take<E>(depth, queries);
+      dy = cut.take<E>(queries, value_depth);
+      dy_t = cut.take<E>(value_depth, queries);
+      k = cut.take<E>(keys, depth);
+      v = cut.take<E>(keys, value_depth);
+      s = cut.take<A>(keys, queries);
+      ds = cut.take<A>(keys, queries);
+      if constexpr (rounds) p = cut.take<E>(keys, queries), ds_rounded = cut.take<E>(keys, queries);
+      else p = s, ds_rounded = ds;
+      dq = cut.take<A>(queries, depth);
+      dk = cut.take<A>(problem.keys, depth);
+      dv = cut.take<A>(problem.keys, value_depth);
+      lse = cut.take<A>(1, queries);
+      dot = cut.take<A>(1, queries);
+      bytes = cut.bytes;
     }
   };
 
   template <class Team>
-  M3I_HD void operator()(Team team, Index item, A* scratch) const {
+  M3I_HD void operator()(Team team, Index item, std::byte* scratch) const {
     const Index share = item % shares, group = item / shares;
     const Index first = group * p.batches / d.groups, last = (group + 1) * p.batches / d.groups;
     const Index first_head = share * p.heads / shares, last_head = (share + 1) * p.heads / shares;
@@ -59,12 +64,12 @@ struct AttentionBackward {
   template <class Team>
   M3I_HD void one_head(Team team, const Work& w, Index group, const HeadPlace& place) const {
     A *dk = w.dk, *dv = w.dv;
-    const Index k_step = w.depth, v_step = w.value_depth;
+    const Index k_step = w.dk_step, v_step = w.dv_step;
     each_cell(team, p.keys, p.k.depth, [=](Index j, Index c) { dk[j * k_step + c] = 0; });
     each_cell(team, p.keys, p.v.depth, [=](Index j, Index c) { dv[j * v_step + c] = 0; });
     for (Index i0 = 0; i0 < p.queries; i0 += attention_block)
       query_block(team, w, group, place, i0, smaller(attention_block, p.queries - i0));
-    store(team, d.k, d.pad_k, group, place, 0, p.keys, p.keys, dk, k_step, A(1));
+    store(team, d.k, d.pad_k, group, place, 0, p.keys, p.keys, dk, k_step, rounds ? p.scale : A(1));
     store(team, d.v, d.pad_v, group, place, 0, p.keys, p.keys, dv, v_step, A(1));
   }
 
@@ -72,33 +77,35 @@ struct AttentionBackward {
   M3I_HD void query_block(
       Team team, const Work& w, Index group, const HeadPlace& place, Index i0, Index queries) const {
     const TokenRows<const T> q(p, place, p.queries, p.q, p.pad_q, i0), slope(p, place, p.queries, dy, nullptr, i0);
-    load_block<false>(team, queries, p.q.depth, p.scale, w.q, w.depth, q);
-    load_block<true>(team, queries, p.q.depth, p.scale, w.q_t, w.rows, q);
-    load_block<false>(team, queries, p.v.depth, A(1), w.dy, w.value_depth, slope);
-    load_block<true>(team, queries, p.v.depth, A(1), w.dy_t, w.rows, slope);
+    const A scale = rounds ? A(1) : p.scale;
+    load_block<false>(team, queries, p.q.depth, scale, w.q, w.k_step, q);
+    load_block<true>(team, queries, p.q.depth, scale, w.q_t, w.q_step, q);
+    load_block<false>(team, queries, p.v.depth, A(1), w.dy, w.v_step, slope);
+    load_block<true>(team, queries, p.v.depth, A(1), w.dy_t, w.q_step, slope);
     row_constants(team, w, place, i0, queries);
     A* dq = w.dq;
-    const Index q_step = w.depth;
-    each_cell(team, queries, p.q.depth, [=](Index i, Index c) { dq[i * q_step + c] = 0; });
+    const Index dq_step = w.dk_step;
+    each_cell(team, queries, p.q.depth, [=](Index i, Index c) { dq[i * dq_step + c] = 0; });
     for (Index j0 = 0; j0 < p.keys; j0 += attention_block)
       if (!p.causal || j0 < i0 + queries)
         key_block(team, w, group, place, i0, queries, j0, smaller(attention_block, p.keys - j0));
-    store(team, d.q, d.pad_q, group, place, i0, queries, p.queries, dq, q_step, p.scale);
+    store(team, d.q, d.pad_q, group, place, i0, queries, p.queries, dq, dq_step, p.scale);
   }
 
   /// dot[i] = y_i . dy_i, which is the sum over keys of p dp.
   template <class Team>
   M3I_HD void row_constants(Team team, const Work& w, const HeadPlace& place, Index i0, Index queries) const {
     A *dot = w.dot, *kept = w.lse;
-    const A *slope = w.dy, *all = lse + (place.batch * p.heads + place.head) * p.queries + i0;
-    const Index step = w.value_depth, depth = p.v.depth;
+    const A* all = lse + (place.batch * p.heads + place.head) * p.queries + i0;
+    const E* slope = w.dy;
+    const Index step = w.v_step, depth = p.v.depth;
     const TokenRows<const T> rows(p, place, p.queries, y, nullptr, i0);
     ask_for_next(team, queries, rows);
     each_row(team, queries, [=](auto one, Index i) {
       kept[i] = all[i];
       const T* out = rows(i);
-      const A* own = slope + i * step;
-      dot[i] = out ? one.sum(depth, [=](Index c) { return A(out[c]) * own[c]; }) : A(0);
+      const E* own = slope + i * step;
+      dot[i] = out ? one.sum(depth, [=](Index c) { return A(out[c]) * A(own[c]); }) : A(0);
     });
   }
 
@@ -113,21 +120,24 @@ struct AttentionBackward {
                         Index keys) const {
     A *s = w.s, *ds = w.ds;
     const A *kept = w.lse, *dot = w.dot;
-    const Index step = w.rows;
-    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.depth,
+    const Index step = w.s_step;
+    load_block<false>(team, keys, p.k.depth, A(1), w.k, w.k_step,
                       TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
-    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.value_depth,
+    load_block<false>(team, keys, p.v.depth, A(1), w.v, w.v_step,
                       TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
-    multiply(team, keys, queries, p.q.depth, w.k, w.depth, 1, w.q_t, step, s, step, false);
+    multiply(team, keys, queries, p.q.depth, w.k, w.k_step, 1, w.q_t, w.q_step, s, step, false);
+    if constexpr (rounds) scale_scores(team, p.scale, keys, queries, s, step);
     adjust_scores(team, p, place.batch, place.head, j0, keys, i0, queries, s, step);
     each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = math::exp(s[j * step + i] - kept[i]); });
-    multiply(team, keys, p.v.depth, queries, s, step, 1, w.dy, w.value_depth, w.dv + j0 * w.value_depth, w.value_depth,
-             true);
-    multiply(team, keys, queries, p.v.depth, w.v, w.value_depth, 1, w.dy_t, step, ds, step, false);
+    if constexpr (rounds) round_block(team, keys, queries, s, step, w.p, w.p_step);
+    multiply(team, keys, p.v.depth, queries, w.p, w.p_step, 1, w.dy, w.v_step, w.dv + j0 * w.dv_step, w.dv_step, true);
+    multiply(team, keys, queries, p.v.depth, w.v, w.v_step, 1, w.dy_t, w.q_step, ds, step, false);
     each_cell(team, keys, queries,
               [=](Index j, Index i) { ds[j * step + i] = s[j * step + i] * (ds[j * step + i] - dot[i]); });
-    multiply(team, keys, p.k.depth, queries, ds, step, 1, w.q, w.depth, w.dk + j0 * w.depth, w.depth, true);
-    multiply(team, queries, p.q.depth, keys, ds, 1, step, w.k, w.depth, w.dq, w.depth, true);
+    if constexpr (rounds) round_block(team, keys, queries, ds, step, w.ds_rounded, w.p_step);
+    multiply(team, keys, p.k.depth, queries, w.ds_rounded, w.p_step, 1, w.q, w.k_step, w.dk + j0 * w.dk_step, w.dk_step,
+             true);
+    multiply(team, queries, p.q.depth, keys, w.ds_rounded, 1, w.p_step, w.k, w.k_step, w.dq, w.dk_step, true);
     if (d.bias) {
       const Index across = p.queries;
       A* bias = d.bias + ((group * p.heads + place.head) * p.keys + j0) * across + i0;
@@ -187,14 +197,19 @@ void attention_backward(Device device,
                         HeadRows<const T> dy,
                         const accumulate_t<T>* lse) {
   if (d.groups == 0) return;  // no batch
-  using Backward = detail::AttentionBackward<T>;
-  // On the host as many heads as possible stay with one team, which reads whole rows; a GPU wants many teams.
-  const Index shares =
-      device.kind == Device::Kind::cpu ? std::min(p.heads, (attention_teams + d.groups - 1) / d.groups) : p.heads;
-  const Index heads = p.batches / d.groups * p.heads / shares;
-  const Index cost = heads * p.queries * p.keys * (p.q.depth + p.v.depth) / 4;
-  for_rows_with_scratch<accumulate_t<T>>(device, d.groups * shares, typename Backward::Work(p, nullptr).size,
-                                         Backward{p, d, y, dy, lse, shares}, cost);
+  using Host = detail::AttentionBackward<T, accumulate_t<T>>;
+  using Other = detail::AttentionBackward<T, T>;
+  if (device.kind == Device::Kind::cpu) {
+    // As many heads as possible stay with one team, which reads whole rows; a GPU wants many teams.
+    const Index shares = std::min(p.heads, (attention_teams + d.groups - 1) / d.groups);
+    const Index heads = p.batches / d.groups * p.heads / shares;
+    const Index cost = heads * p.queries * p.keys * (p.q.depth + p.v.depth) / 4;
+    host_rows_with_scratch(d.groups * shares, typename Host::Work(p, nullptr).bytes, Host{p, d, y, dy, lse, shares},
+                           cost);
+  } else {
+    device_rows_with_scratch(device, d.groups * p.heads, typename Other::Work(p, nullptr).bytes,
+                             Other{p, d, y, dy, lse, p.heads});
+  }
 }
 
 }  // namespace M3I_ABI

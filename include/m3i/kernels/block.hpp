@@ -1,15 +1,53 @@
 #pragma once
 /// Work on small dense blocks that a team keeps in scratch memory: cells, folds along columns, and products.
 ///
-/// On the host a block lies in the first-level cache and products are blocked for registers; elsewhere each thread of
-/// the team takes cells. Every call is one phase: it ends with the team's barrier.
+/// On the host a block lies in the first-level cache and products are blocked for registers. On a GPU it lies in shared
+/// memory; products of half and bf16 go to the tensor cores, others are blocked for registers too. Every call is one
+/// phase: it ends with the team's barrier.
 
+#include <cstddef>
+#include <cstdint>
+
+#include "m3i/core/dtype.hpp"
 #include "m3i/core/tensor.hpp"
 #include "m3i/kernels/for_rows.hpp"
 #include "m3i/kernels/register_block.hpp"
+#if M3I_CUDA
+#include "m3i/kernels/tensor_cores.hpp"
+#endif
 
 namespace m3i {
 inline namespace M3I_ABI {
+
+/// Extents of a block in scratch are rounded up to this, in elements: products may write there, and read there.
+template <class E>
+M3I_HD constexpr Index block_extent(Index n) {
+  constexpr Index unit = 64 / Index(sizeof(E));
+  return (n + unit - 1) / unit * unit;
+}
+/// Elements between the rows of a block. Those of tensor cores are staggered, so that a tile's rows lie in different
+/// banks of shared memory.
+template <class E>
+M3I_HD constexpr Index block_step(Index cols) {
+  return block_extent<E>(cols) + (is_small_float<E> ? 8 : 0);
+}
+/// What an inner extent is rounded up to where tensor cores multiply: the block holds zeros there.
+template <class E>
+M3I_HD constexpr Index inner_extent(Index n) {
+  return is_small_float<E> ? (n + 15) / 16 * 16 : n;
+}
+
+/// Cuts scratch memory into blocks; with a null base it only counts.
+struct BlockCutter {
+  std::byte* base;
+  Index bytes = 0;
+  template <class E>
+  M3I_HD E* take(Index rows, Index cols) {
+    E* const block = base ? reinterpret_cast<E*>(base + bytes) : nullptr;
+    bytes += block_extent<E>(rows) * block_step<E>(cols) * Index(sizeof(E));
+    return block;
+  }
+};
 
 /// f(r, c) for all cells of a block; a cell may only touch what belongs to it.
 template <class Team, class F>
@@ -17,7 +55,8 @@ M3I_HD inline void each_cell(Team team, Index rows, Index cols, F f) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
     for (Index r = 0; r < rows; ++r) team.each(cols, [=](Index c) { f(r, c); });
   } else {
-    team.each(rows * cols, [=](Index i) { f(i / cols, i % cols); });
+    const auto across = std::uint32_t(cols);  // a block has few cells, and a GPU divides 32 bits faster
+    team.each(rows * cols, [=](Index i) { f(Index(std::uint32_t(i) / across), Index(std::uint32_t(i) % across)); });
   }
 }
 
@@ -28,8 +67,8 @@ M3I_HD inline void each_cell_of(Team team, Index rows, Index cols, Row row, F f)
     for (Index r = 0; r < rows; ++r)
       if (auto* own = row(r)) team.each(cols, [=](Index c) { f(own, r, c); });
   } else {
-    team.each(rows * cols, [=](Index i) {
-      if (auto* own = row(i / cols)) f(own, i / cols, i % cols);
+    each_cell(team, rows, cols, [=](Index r, Index c) {
+      if (auto* own = row(r)) f(own, r, c);
     });
   }
 }
@@ -117,87 +156,157 @@ inline void host_multiply(Index rows,
       multiply_tile<1>(inner, a + m * a_row, a_row, a_col, b + n, ldb, c + m * ldc + n, ldc, add);
 }
 
-}  // namespace detail
-
-/// Extents of a block in scratch are rounded up to this, in elements: products may write there, and read there.
-template <class A>
-M3I_HD constexpr Index block_extent(Index n) {
-  constexpr Index unit = 64 / Index(sizeof(A));
-  return (n + unit - 1) / unit * unit;
+/// Tiles of 4 x 4 sums, each in the registers of one thread. The cells of a tile lie far apart, so that neighbouring
+/// threads read neighbouring elements.
+template <class Team, class E, class A>
+M3I_HD inline void team_multiply(Team team,
+                                 Index rows,
+                                 Index cols,
+                                 Index inner,
+                                 const E* a,
+                                 Index a_row,
+                                 Index a_col,
+                                 const E* b,
+                                 Index ldb,
+                                 A* c,
+                                 Index ldc,
+                                 bool add) {
+  constexpr int side = 4;
+  const Index down = (rows + side - 1) / side, across = (cols + side - 1) / side, depth = inner_extent<E>(inner);
+  each_cell(team, down, across, [=](Index m, Index n) {
+    A sum[side][side];
+    for (int i = 0; i < side; ++i)
+      for (int j = 0; j < side; ++j) sum[i][j] = add ? c[(m + i * down) * ldc + n + j * across] : A(0);
+    for (Index k = 0; k < depth; ++k) {
+      A x[side], y[side];
+      for (int i = 0; i < side; ++i) x[i] = A(a[(m + i * down) * a_row + k * a_col]);
+      for (int j = 0; j < side; ++j) y[j] = A(b[k * ldb + n + j * across]);
+      for (int i = 0; i < side; ++i)
+        for (int j = 0; j < side; ++j) sum[i][j] += x[i] * y[j];
+    }
+    for (int i = 0; i < side; ++i)
+      for (int j = 0; j < side; ++j) c[(m + i * down) * ldc + n + j * across] = sum[i][j];
+  });
 }
 
-/// C = A B, or C += A B with `add`. A is [rows, inner] with element (m, k) at a[m * a_row + k * a_col], so that a
-/// transposed matrix needs no copy; B is [inner, cols], C [rows, cols], row-major. All extents of the memory behind
-/// A's rows, B's columns and C must be block_extent(); what lies beyond the true extents becomes meaningless.
+}  // namespace detail
+
+/// C = A B, or C += A B with `add`. A is [rows, inner] with element (m, k) at a[m * a_row + k * a_col], one of which is
+/// 1, so that a transposed matrix needs no copy; B is [inner, cols], C [rows, cols], row-major. Extents of the memory
+/// behind A's rows, B's columns and C are block_extent(), that behind the inner extent is inner_extent() with zeros;
+/// what lies beyond the true extents of C becomes meaningless. E is A, or on a GPU also half or bf16, summed in float.
 M3I_NO_EXEC_CHECK
-template <class Team, class A>
+template <class Team, class E, class A>
 M3I_HD inline void multiply(Team team,
                             Index rows,
                             Index cols,
                             Index inner,
-                            const A* a,
+                            const E* a,
                             Index a_row,
                             Index a_col,
-                            const A* b,
+                            const E* b,
                             Index ldb,
                             A* c,
                             Index ldc,
                             bool add) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
     detail::host_multiply(rows, cols, inner, a, a_row, a_col, b, ldb, c, ldc, add);
-  } else {
-    team.each(rows * cols, [=](Index i) {
-      const Index m = i / cols, n = i % cols;
-      A total = add ? c[m * ldc + n] : A(0);
-      for (Index k = 0; k < inner; ++k) total += a[m * a_row + k * a_col] * b[k * ldb + n];
-      c[m * ldc + n] = total;
-    });
+    return;
   }
+#if M3I_TENSOR_CORES
+  if constexpr (is_small_float<E> && std::is_same_v<Team, CudaTeam<>>) {
+    detail::tensor_core_multiply(int(rows), int(cols), int(inner), a, a_row, a_col, b, ldb, c, ldc, add);
+    return;
+  }
+#endif
+  if constexpr (!std::is_same_v<Team, HostTeam>)
+    detail::team_multiply(team, rows, cols, inner, a, a_row, a_col, b, ldb, c, ldc, add);
+}
+
+/// to = from, rounded to E and filled up with zeros to inner extents in both directions.
+template <class Team, class A, class E>
+M3I_HD inline void round_block(
+    Team team, Index rows, Index cols, const A* from, Index from_step, E* to, Index to_step) {
+  each_cell(team, inner_extent<E>(rows), inner_extent<E>(cols),
+            [=](Index r, Index c) { to[r * to_step + c] = E(r < rows && c < cols ? from[r * from_step + c] : A(0)); });
 }
 
 namespace detail {
-template <class A, class F>
-void host_rows_with_scratch(Index begin, Index end, A* scratch, F f) {
+
+template <class F>
+void host_rows_with_scratch(Index begin, Index end, std::byte* scratch, F f) {
   for (Index row = begin; row < end; ++row) f(HostTeam{}, row, scratch);
 }
+
 #if M3I_CUDA
-template <class A, class F>
-__global__ void for_rows_with_scratch_kernel(Index rows, A* scratch, Index size, F f) {
+/// Scratch is shared memory, or, where that is too small, a piece of `scratch` for each block. A template, so that the
+/// compiler knows which memory it addresses.
+template <bool shared, class F>
+__global__ void for_rows_with_scratch_kernel(Index rows, std::byte* scratch, Index bytes, F f) {
+  extern __shared__ __align__(128) std::byte own[];
   for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
-    f(CudaTeam<>{}, row, scratch + Index(blockIdx.x) * size);
+    if constexpr (shared) f(CudaTeam<>{}, row, own);
+    else f(CudaTeam<>{}, row, scratch + Index(blockIdx.x) * bytes);
     __syncthreads();
   }
 }
+
+template <class F>
+void launch_rows_with_scratch(Device device, Index rows, Index bytes, const F& f) {
+  DeviceGuard guard(device);
+  int shared = 0;
+  check_cuda(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.number),
+             "for_rows_with_scratch");
+  if (bytes <= shared) {
+    const auto kernel = for_rows_with_scratch_kernel<true, F>;
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+               "for_rows_with_scratch");
+    const Index blocks = std::min<Index>(rows, 1 << 20);
+    kernel<<<unsigned(blocks), team_width, std::size_t(bytes), current_stream()>>>(rows, nullptr, bytes, f);
+  } else {
+    const Index most = std::max<Index>(64, (Index(256) << 20) / bytes);  // 256 MiB for all teams
+    const Index blocks = std::min({rows, most, Index(1024)}), rounded = (bytes + 127) / 128 * 128;
+    const Tensor<std::uint8_t> scratch({blocks, rounded}, device);
+    for_rows_with_scratch_kernel<false><<<unsigned(blocks), team_width, 0, current_stream()>>>(
+        rows, reinterpret_cast<std::byte*>(scratch.data()), rounded, f);
+  }
+  check_cuda(cudaGetLastError(), "for_rows_with_scratch");
+}
 #endif
+
 }  // namespace detail
 
-/// for_rows with memory of its own for each running team: f(team, row, scratch), `size` elements of A, zeros at first
-/// and then whatever the team's previous row left there.
-template <class A, class F>
-void for_rows_with_scratch(Device device, Index rows, Index size, const F& f, Index row_cost) {
+/// for_rows with memory of its own for each running team: f(team, row, scratch), `bytes` of it, aligned to 64. A row
+/// finds there what it likes (the emulated device fills it with NaN); on the host zeros or numbers.
+///
+/// Functors that multiply in other types on the host than elsewhere (attention) call the two halves of it themselves.
+template <class F>
+void host_rows_with_scratch(Index rows, Index bytes, const F& f, Index row_cost) {
   if (rows <= 0) return;
-  if (device.kind == Device::Kind::cpu) {
-    const Index grain = std::max<Index>(1, 262144 / std::max<Index>(1, row_cost));
-    parallel_chunks(rows, grain, [&](Index begin, Index end) {
-      const auto scratch = Tensor<A>::zeros({size});
-      detail::host_rows_with_scratch(begin, end, scratch.data(), f);
-    });
-  } else if (device.kind == Device::Kind::emulated) {
-    const auto scratch = Tensor<A>::zeros({size}, device);
-    for (Index row = rows - 1; row >= 0; --row) f(EmulatedTeam<>{}, row, scratch.data());
-  } else {
-#if M3I_CUDA
-    DeviceGuard guard(device);
-    const Index most = std::max<Index>(64, (Index(256) << 20) / (size * Index(sizeof(A))));  // 256 MiB for all teams
-    const Index blocks = std::min({rows, most, Index(1024)});
-    const auto scratch = Tensor<A>::zeros({blocks, size}, device);
-    detail::for_rows_with_scratch_kernel<<<unsigned(blocks), team_width, 0, current_stream()>>>(rows, scratch.data(),
-                                                                                                size, f);
-    check_cuda(cudaGetLastError(), "for_rows_with_scratch");
-#else
-    fail<DeviceError>("for_rows_with_scratch: ", device, " needs a build with M3I_CUDA=ON");
-#endif
+  const Index grain = std::max<Index>(1, 262144 / std::max<Index>(1, row_cost));
+  parallel_chunks(rows, grain, [&](Index begin, Index end) {
+    const auto scratch = Tensor<std::uint8_t>::zeros({bytes});
+    detail::host_rows_with_scratch(begin, end, reinterpret_cast<std::byte*>(scratch.data()), f);
+  });
+}
+template <class F>
+void device_rows_with_scratch(Device device, Index rows, Index bytes, const F& f) {
+  if (rows <= 0) return;
+  if (device.kind == Device::Kind::emulated) {
+    const auto scratch = Tensor<std::uint8_t>::full({bytes}, std::uint8_t(0xff), device);
+    for (Index row = rows - 1; row >= 0; --row) f(EmulatedTeam<>{}, row, reinterpret_cast<std::byte*>(scratch.data()));
+    return;
   }
+#if M3I_CUDA
+  detail::launch_rows_with_scratch(device, rows, bytes, f);
+#else
+  fail<DeviceError>("for_rows_with_scratch: ", device, " needs a build with M3I_CUDA=ON");
+#endif
+}
+template <class F>
+void for_rows_with_scratch(Device device, Index rows, Index bytes, const F& f, Index row_cost) {
+  if (device.kind == Device::Kind::cpu) host_rows_with_scratch(rows, bytes, f, row_cost);
+  else device_rows_with_scratch(device, rows, bytes, f);
 }
 
 }  // namespace M3I_ABI

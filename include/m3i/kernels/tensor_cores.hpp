@@ -1,0 +1,78 @@
+#pragma once
+/// Products of half and bf16 blocks on tensor cores, summed in float. M3I_TENSOR_CORES is 1 in device code that has
+/// them (sm_80 and newer). Empty unless M3I_CUDA.
+
+#include "m3i/core/config.hpp"
+
+#if M3I_CUDA && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define M3I_TENSOR_CORES 1
+#else
+#define M3I_TENSOR_CORES 0
+#endif
+
+#if M3I_CUDA
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <mma.h>
+
+#include "m3i/core/dtype.hpp"
+#include "m3i/core/shape.hpp"
+#endif
+
+#if M3I_TENSOR_CORES
+namespace m3i {
+inline namespace M3I_ABI {
+namespace detail {
+
+/// CUDA's name for an element.
+template <class E>
+using tensor_core_t = std::conditional_t<std::is_same_v<E, half>, __half, __nv_bfloat16>;
+
+/// One tile: sum += A B over the inner extent.
+template <class Layout, class X, class Sum>
+__device__ inline void add_tile(Sum& sum, int inner, const X* a, unsigned lda, Index a_next, const X* b, unsigned ldb) {
+  using namespace nvcuda;
+  wmma::fragment<wmma::matrix_a, 16, 16, 16, X, Layout> left;
+  wmma::fragment<wmma::matrix_b, 16, 16, 16, X, wmma::row_major> right;
+  for (int k = 0; k < inner; k += 16, a += a_next, b += 16 * ldb) {
+    wmma::load_matrix_sync(left, a, lda);
+    wmma::load_matrix_sync(right, b, ldb);
+    wmma::mma_sync(sum, left, right, sum);
+  }
+}
+
+/// multiply() of block.hpp: a warp a tile of 16 x 16 sums.
+template <class E>
+__device__ inline void tensor_core_multiply(int rows,
+                                            int cols,
+                                            int inner,
+                                            const E* a,
+                                            Index a_row,
+                                            Index a_col,
+                                            const E* b,
+                                            Index ldb,
+                                            float* c,
+                                            Index ldc,
+                                            bool add) {
+  using namespace nvcuda;
+  using X = tensor_core_t<E>;
+  const auto *left = reinterpret_cast<const X*>(a), *right = reinterpret_cast<const X*>(b);
+  const int across = (cols + 15) / 16, tiles = across * ((rows + 15) / 16);
+  for (int tile = int(threadIdx.x) / 32; tile < tiles; tile += int(blockDim.x) / 32) {
+    const Index m = tile / across * 16, n = tile % across * 16;
+    float* const to = c + m * ldc + n;
+    wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum;
+    if (add) wmma::load_matrix_sync(sum, to, unsigned(ldc), wmma::mem_row_major);
+    else wmma::fill_fragment(sum, 0.0f);
+    if (a_col == 1)
+      add_tile<wmma::row_major>(sum, inner, left + m * a_row, unsigned(a_row), 16, right + n, unsigned(ldb));
+    else add_tile<wmma::col_major>(sum, inner, left + m, unsigned(a_col), 16 * a_col, right + n, unsigned(ldb));
+    wmma::store_matrix_sync(to, sum, unsigned(ldc), wmma::mem_row_major);
+  }
+  __syncthreads();
+}
+
+}  // namespace detail
+}  // namespace M3I_ABI
+}  // namespace m3i
+#endif
