@@ -178,6 +178,20 @@ struct WinogradTask {
     next = begin + p.origin[0];
   }
 
+  /// The t-th tile of 2 x 2 results: its corner in a plane, and how many of its rows and columns lie in the volume.
+  struct Tile {
+    Index h, w, rows, cols;
+  };
+  Tile tile(Index t) const {
+    const Index h = (first + t) / plan.tile_cols * 2, w = (first + t) % plan.tile_cols * 2;
+    return {h, w, std::min<Index>(2, s.axis[1].count - h), std::min<Index>(2, s.axis[2].count - w)};
+  }
+  /// Elements of the result before that corner in plane d, and between its rows.
+  Index corner(Index d, const Tile& tile) const {
+    return ((n * s.axis[0].count + d) * s.axis[1].count + tile.h) * row_step() + tile.w * s.result_channels;
+  }
+  Index row_step() const { return s.axis[2].count * s.result_channels; }
+
   /// Transforms what the result plane d needs and is not there.
   void reach(Index d) {
     for (; next < d + plan.origin[0] + plan.planes; ++next)
@@ -193,8 +207,8 @@ struct WinogradTask {
     const T* const slice = s.source + (n * s.axis[0].extent + z) * rows * cols * channels;
     T* const to = plane(z);
     for (Index t = 0; t < count; ++t) {
-      const Index h = (first + t) / plan.tile_cols * 2 + plan.origin[1];
-      const Index w = (first + t) % plan.tile_cols * 2 + plan.origin[2];
+      const Tile at = tile(t);
+      const Index h = at.h + plan.origin[1], w = at.w + plan.origin[2];
       const T* voxel[4][4];
       for (int a = 0; a < 4; ++a)
         for (int b = 0; b < 4; ++b)
@@ -249,7 +263,6 @@ void winograd_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T
   const WinogradPlan<T> plan(s, height);
   const Tensor<T> weights = winograd_weights(s, w, plan, cols);
   const Index results = s.result_channels, panels = (results + cols - 1) / cols;
-  const Index out_rows = s.axis[1].count, out_cols = s.axis[2].count;
   parallel_for(plan.tasks, [&](Index index) {
     WinogradTask<T> task(s, plan, index, Tensor<T>::zeros({plan.planes, plan.plane_size()}));
     const Tensor<T> products({16, plan.strip, cols});
@@ -270,17 +283,17 @@ void winograd_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T
             block.store(products.data() + (place * plan.strip + t) * cols, cols);
           }
         for (Index t = 0; t < task.count; ++t) {
-          const Index h = (task.first + t) / plan.tile_cols * 2, q = (task.first + t) % plan.tile_cols * 2;
-          T* const corner = s.result + (((task.n * s.axis[0].count + d) * out_rows + h) * out_cols + q) * results;
+          const auto tile = task.tile(t);
+          T* const corner = s.result + task.corner(d, tile);
           for (Index c = panel * cols; c < std::min(results, (panel + 1) * cols); c += lanes) {
             Vector m[4][4], y[2][2];
             for (Index place = 0; place < 16; ++place)
               m[place / 4][place % 4] = *reinterpret_cast<const Vector*>(
                   products.data() + (place * plan.strip + t) * cols + c - panel * cols);
             winograd_result<T>(m, y);
-            for (Index a = 0; a < std::min<Index>(2, out_rows - h); ++a)
-              for (Index b = 0; b < std::min<Index>(2, out_cols - q); ++b) {
-                T* const to = corner + (a * out_cols + b) * results + c;
+            for (Index a = 0; a < tile.rows; ++a)
+              for (Index b = 0; b < tile.cols; ++b) {
+                T* const to = corner + a * task.row_step() + b * results + c;
                 if (keep || bias) y[a][b] += load_lanes(keep ? to : bias + c, results - c);
                 store_lanes(y[a][b], to, results - c);
               }
@@ -307,7 +320,6 @@ void winograd_weight_grad(const GatherSum<T>& s, const T* dy, T* dw) {
   constexpr int rows = lane_rows<T, vectors>;
   const WinogradPlan<T> plan(s, block_rows<vectors>);
   const Index results = s.result_channels, panels = (results + cols - 1) / cols, planes = plan.planes;
-  const Index out_rows = s.axis[1].count, out_cols = s.axis[2].count;
   const Index size = panels * 16 * planes * plan.channels * cols;  // of [panel, 16, planes, channels, cols]
   const Index parts = std::clamp<Index>((Index(16) << 20) / (size * Index(sizeof(T))), 1, plan.tasks);
   const Tensor<T> partial = Tensor<T>::zeros({parts, size});
@@ -319,14 +331,15 @@ void winograd_weight_grad(const GatherSum<T>& s, const T* dy, T* dw) {
         task.reach(d);
         for (Index panel = 0; panel < panels; ++panel) {
           for (Index t = 0; t < task.count; ++t) {
-            const Index h = (task.first + t) / plan.tile_cols * 2, q = (task.first + t) % plan.tile_cols * 2;
-            const T* const corner = dy + (((task.n * s.axis[0].count + d) * out_rows + h) * out_cols + q) * results;
+            const auto tile = task.tile(t);
+            const T* const corner = dy + task.corner(d, tile);
             for (Index c = 0; c < cols; c += lanes) {
               const Index left = results - panel * cols - c;
               Vector y[2][2] = {}, m[4][4];
-              for (Index a = 0; a < std::min<Index>(2, out_rows - h); ++a)
-                for (Index b = 0; b < std::min<Index>(2, out_cols - q); ++b)
-                  if (left > 0) y[a][b] = load_lanes(corner + (a * out_cols + b) * results + panel * cols + c, left);
+              for (Index a = 0; a < tile.rows; ++a)
+                for (Index b = 0; b < tile.cols; ++b)
+                  if (left > 0)
+                    y[a][b] = load_lanes(corner + a * task.row_step() + b * results + panel * cols + c, left);
               winograd_result_grad<T>(y, m);
               for (Index place = 0; place < 16; ++place)
                 *reinterpret_cast<Vector*>(grads.data() + (place * plan.strip + t) * cols + c) =

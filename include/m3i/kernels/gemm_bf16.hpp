@@ -158,69 +158,49 @@ inline void store_bf16_sums(const GemmProblem<bf16>& p,
 /// gemm_tiles for pairs. Sums are float and lie in a task's own memory, or in parts where the sum over k is cut.
 inline void gemm_bf16_tiles(
     Index batch, const GemmProblem<bf16>& p, Index stride_a, Index stride_b, Index stride_c, const Bf16Block& block) {
-  const Index cols = block.cols, pairs = (p.k + 1) / 2;
-  const GemmPlan plan(batch, p.trans_a, p.m, p.n, pairs, cols);
-  const auto item = [&](Index i) {
-    GemmProblem<bf16> one = p;
-    one.a += i * stride_a, one.b += i * stride_b, one.c += i * stride_c;
-    return one;
+  const Index cols = block.cols;
+  const GemmPlan plan(batch, p, (p.k + 1) / 2, cols);
+  const auto item = [&](Index i) { return p.moved(i * stride_a, i * stride_b, i * stride_c); };
+  const auto pack = [&](Index i, Index panel, Index first, Index depth, Bf16Pair* to) {
+    pack_bf16_panel(item(i), panel, cols, first, depth, to);
   };
-  const bool shared = plan.depth_parts == 1;
-  const Index copies = stride_b == 0 ? 1 : batch;
-  const Tensor<Bf16Pair> packed({shared ? copies : 0, plan.panels, pairs, cols});
-  if (shared)
-    parallel_chunks(copies * plan.panels, std::max<Index>(1, 32768 / (pairs * cols + 1)), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i)
-        pack_bf16_panel(item(i / plan.panels), i % plan.panels, cols, 0, pairs, packed.data() + i * pairs * cols);
-    });
+  const GemmPanels<Bf16Pair, decltype(pack)> panels(plan, stride_b == 0 ? 1 : batch, pack);
   const Index width = plan.panels * cols;  // of C, filled up
-  const Tensor<float> partial({shared ? 0 : batch, plan.depth_parts, p.m, width});
+  const Tensor<float> partial({plan.whole_sums() ? 0 : batch, plan.depth_parts, p.m, width});
 
   const Index tile_rows = (plan.rows + block.rows - 1) / block.rows * block.rows;
-  const Index share_panels = (plan.panels + plan.shares - 1) / plan.shares;
   // A panel's sums are rounded as soon as they are whole; where the tile takes the whole sum, that is at once, and the
   // next panel's take their place.
-  const bool whole = plan.depth <= tile_width;
-  const auto task = [&](Index t, Bf16Pair* tile, Bf16Pair* own, float* sums) {
-    const Index part = t % plan.depth_parts, share = t / plan.depth_parts % plan.shares;
-    const Index row = t / plan.depth_parts / plan.shares % plan.row_tiles * plan.rows;
-    const Index i = t / plan.depth_parts / plan.shares / plan.row_tiles;
-    const Index rows = std::min(plan.rows, p.m - row), first_panel = share * plan.panels / plan.shares;
-    const Index last_panel = (share + 1) * plan.panels / plan.shares;
-    const GemmProblem<bf16> one = item(i);
-    const Index first = part * plan.depth, last = std::min(pairs, first + plan.depth);
-    for (Index k = first; k < std::max(last, first + 1); k += tile_width) {
-      const Index depth = std::min(tile_width, last - k);
-      copy_bf16_tile(one, row, rows, k, depth, tile);
-      for (Index panel = first_panel; panel < last_panel; ++panel) {
-        const Bf16Pair* b = packed.data() + ((copies == 1 ? 0 : i) * plan.panels + panel) * pairs * cols + k * cols;
-        if (!shared) {
-          pack_bf16_panel(one, panel, cols, k, depth, own);
-          b = own;
-        }
-        float* c = sums + (whole ? 0 : panel - first_panel) * tile_rows * cols;
-        for (Index r = 0; r < rows; r += block.rows)
-          block.add(tile + r * block.row_stride, depth, b, c + r * cols, cols, k > first);
-        if (k + depth < last) continue;
+  const bool at_once = plan.depth <= tile_width;
+  const auto run = [&](const GemmTask& t, Bf16Pair* tile, Bf16Pair* own, float* sums) {
+    const GemmProblem<bf16> one = item(t.item);
+    for (Index k = t.first; k < std::max(t.last, t.first + 1); k += tile_width) {
+      const Index depth = std::min(tile_width, t.last - k);
+      copy_bf16_tile(one, t.row, t.rows, k, depth, tile);
+      for (Index panel = t.first_panel; panel < t.last_panel; ++panel) {
+        const Bf16Pair* b = panels.at(t.item, panel, k, depth, own);
+        float* c = sums + (at_once ? 0 : panel - t.first_panel) * tile_rows * cols;
+        for (Index r = 0; r < t.rows; r += block.rows)
+          block.add(tile + r * block.row_stride, depth, b, c + r * cols, cols, k > t.first);
+        if (k + depth < t.last) continue;
         const Index col = panel * cols, used = std::min(cols, p.n - col);
-        if (shared) {
-          store_bf16_sums(one, row, rows, col, used, c, cols, 1, 0);
+        if (plan.whole_sums()) {
+          store_bf16_sums(one, t.row, t.rows, col, used, c, cols, 1, 0);
           continue;
         }
-        for (Index r = 0; r < rows; ++r)
+        for (Index r = 0; r < t.rows; ++r)
           std::copy_n(c + r * cols, used,
-                      partial.data() + ((i * plan.depth_parts + part) * p.m + row + r) * width + col);
+                      partial.data() + ((t.item * plan.depth_parts + t.part) * p.m + t.row + r) * width + col);
       }
     }
   };
-  const Index tasks = batch * plan.row_tiles * plan.shares * plan.depth_parts;
-  const Index work = std::min(plan.rows, p.m) * plan.depth * (p.n / plan.shares + 1);
-  parallel_chunks(tasks, std::max<Index>(1, 524288 / work), [&](Index begin, Index end) {
-    const Tensor<Bf16Pair> tile({tile_rows + block.rows, tile_stride}), own({shared ? 0 : tile_width, cols});
-    const Tensor<float> sums({whole ? 1 : share_panels, tile_rows, cols});
-    for (Index t = begin; t < end; ++t) task(t, tile.data(), own.data(), sums.data());
+  const Index share_panels = (plan.panels + plan.shares - 1) / plan.shares;
+  plan.run([&](Index begin, Index end) {
+    const Tensor<Bf16Pair> tile({tile_rows + block.rows, tile_stride}), own = panels.own();
+    const Tensor<float> sums({at_once ? 1 : share_panels, tile_rows, cols});
+    for (Index t = begin; t < end; ++t) run(plan.task(t), tile.data(), own.data(), sums.data());
   });
-  if (shared) return;
+  if (plan.whole_sums()) return;
   parallel_chunks(batch * p.m, std::max<Index>(1, 16384 / p.n), [&](Index begin, Index end) {
     for (Index line = begin; line < end; ++line) {
       const Index i = line / p.m, row = line % p.m;

@@ -27,23 +27,81 @@ void gemm_start(const GemmProblem<T>& p) {
   }
 }
 
-/// How a product is cut into tasks. Depends on the sizes alone, never on the number of threads, and so do the bits.
+/// What one task multiplies: rows [row, row + rows) of a product of the batch, the panels [first_panel, last_panel),
+/// and of the sum what lies in [first, last).
+struct GemmTask {
+  Index item, row, rows, first_panel, last_panel, part, first, last;
+};
+
+/// How a batch of products is cut into tasks. Depends on the sizes alone, never on the number of threads, and so do the
+/// bits. `k` and `depth` count steps of the sum: values, or pairs of them.
 struct GemmPlan {
+  Index m, n, k, cols;    // of a product; columns of a panel
   Index rows, row_tiles;  // of C
   Index panels, shares;   // of B; a task takes the panels of one share
-  Index depth, depth_parts;
+  Index depth, depth_parts, tasks;
 
-  GemmPlan(Index batch, bool trans_a, Index m, Index n, Index k, Index cols) {
+  template <class T>
+  GemmPlan(Index batch, const GemmProblem<T>& p, Index steps, Index panel) : m(p.m), n(p.n), k(steps), cols(panel) {
     // A tile of A stays in the second-level cache, and has rows enough to repay its copy.
-    rows = trans_a ? tile_width : std::clamp<Index>((batch * m + 15) / 16, 64, 2 * tile_width);
+    rows = p.trans_a ? tile_width : std::clamp<Index>((batch * m + 15) / 16, 64, 2 * tile_width);
     row_tiles = (m + rows - 1) / rows;
     panels = (n + cols - 1) / cols;
     shares = std::clamp<Index>(16 / (batch * row_tiles), 1, panels);
     // Few tasks and a long sum, as in the gradients of weights: cut the sum too.
-    const Index tasks = batch * row_tiles * shares;
+    tasks = batch * row_tiles * shares;
     depth_parts = tasks >= 16 ? 1 : std::clamp<Index>(k / 512, 1, (32 + tasks - 1) / tasks);
     depth = std::max<Index>(1, (k + depth_parts - 1) / depth_parts);
     depth_parts = std::max<Index>(1, (k + depth - 1) / depth);
+    tasks *= depth_parts;
+  }
+
+  bool whole_sums() const { return depth_parts == 1; }
+  GemmTask task(Index t) const {
+    const Index part = t % depth_parts, share = t / depth_parts % shares, tile = t / depth_parts / shares;
+    const Index row = tile % row_tiles * rows, first = part * depth;
+    return {tile / row_tiles,
+            row,
+            std::min(rows, m - row),
+            share * panels / shares,
+            (share + 1) * panels / shares,
+            part,
+            first,
+            std::min(k, first + depth)};
+  }
+  /// f(begin, end) for runs of tasks. Small products are handed out several at a time: a task of less than about 10 us
+  /// is not worth the hand-over.
+  template <class F>
+  void run(F f) const {
+    const Index work = std::min(rows, m) * depth * (n / shares + 1);
+    parallel_chunks(tasks, std::max<Index>(1, 524288 / work), f);
+  }
+};
+
+/// Panels of op(B) as [depth, cols], packed once for all tasks; where the sum is cut each task packs its own, which no
+/// other needs. pack(item, panel, first, depth, to) packs one.
+template <class Element, class Pack>
+struct GemmPanels {
+  const GemmPlan& plan;
+  Pack pack;
+  Index copies;
+  Tensor<Element> packed;
+
+  GemmPanels(const GemmPlan& cut, Index batch, Pack f) : plan(cut), pack(f), copies(plan.whole_sums() ? batch : 0) {
+    packed = Tensor<Element>({copies, plan.panels, plan.k, plan.cols});
+    const Index size = plan.k * plan.cols;
+    parallel_chunks(copies * plan.panels, std::max<Index>(1, 32768 / (size + 1)), [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) pack(i / plan.panels, i % plan.panels, 0, plan.k, packed.data() + i * size);
+    });
+  }
+  /// Memory that at() needs in a task.
+  Tensor<Element> own() const { return Tensor<Element>({plan.whole_sums() ? 0 : tile_width, plan.cols}); }
+  /// Steps [first, first + depth) of a panel.
+  const Element* at(Index item, Index panel, Index first, Index depth, Element* own) const {
+    if (plan.whole_sums())
+      return packed.data() + (((copies == 1 ? 0 : item) * plan.panels + panel) * plan.k + first) * plan.cols;
+    pack(item, panel, first, depth, own);
+    return own;
   }
 };
 
@@ -113,59 +171,39 @@ template <class T>
 void gemm_tiles(
     Index batch, const GemmProblem<T>& p, Index stride_a, Index stride_b, Index stride_c, const GemmBlock<T>& block) {
   const Index cols = block.cols;
-  const GemmPlan plan(batch, p.trans_a, p.m, p.n, p.k, cols);
-  const auto item = [&](Index i) {
-    GemmProblem<T> one = p;
-    one.a += i * stride_a, one.b += i * stride_b, one.c += i * stride_c;
-    return one;
+  const GemmPlan plan(batch, p, p.k, cols);
+  const auto item = [&](Index i) { return p.moved(i * stride_a, i * stride_b, i * stride_c); };
+  const auto pack = [&](Index i, Index panel, Index first, Index depth, T* to) {
+    pack_panel(item(i), panel, cols, first, depth, to);
   };
-  // Panels are packed once for all tasks; where the sum is cut each task packs its own, which no other needs.
-  const bool shared = plan.depth_parts == 1;
-  const Index copies = stride_b == 0 ? 1 : batch;
-  const Tensor<T> packed({shared ? copies : 0, plan.panels, p.k, cols});
-  if (shared)
-    parallel_chunks(copies * plan.panels, std::max<Index>(1, 32768 / (p.k * cols + 1)), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i)
-        pack_panel(item(i / plan.panels), i % plan.panels, cols, 0, p.k, packed.data() + i * p.k * cols);
-    });
-  const Tensor<T> partial({shared ? 0 : batch, plan.depth_parts, p.m, p.n});
+  const GemmPanels<T, decltype(pack)> panels(plan, stride_b == 0 ? 1 : batch, pack);
+  const Tensor<T> partial({plan.whole_sums() ? 0 : batch, plan.depth_parts, p.m, p.n});
 
-  const Index tile_rows = p.trans_a ? tile_width : (plan.rows + block.rows - 1) / block.rows * block.rows;
-  const auto task = [&](Index t, T* tile, T* own) {
-    const Index part = t % plan.depth_parts, share = t / plan.depth_parts % plan.shares;
-    const Index row = t / plan.depth_parts / plan.shares % plan.row_tiles * plan.rows;
-    const Index i = t / plan.depth_parts / plan.shares / plan.row_tiles, rows = std::min(plan.rows, p.m - row);
-    const Index first_panel = share * plan.panels / plan.shares, last_panel = (share + 1) * plan.panels / plan.shares;
-    GemmProblem<T> one = item(i);
-    if (!shared) {
+  const auto run = [&](const GemmTask& t, T* tile, T* own) {
+    GemmProblem<T> one = item(t.item);
+    if (!plan.whole_sums()) {
       one.beta = 0, one.bias = nullptr;
-      one.c = partial.data() + (i * plan.depth_parts + part) * p.m * p.n, one.ldc = p.n;
+      one.c = partial.data() + (t.item * plan.depth_parts + t.part) * p.m * p.n, one.ldc = p.n;
     }
-    gemm_start(one.panel(row, rows, first_panel * cols, std::min(p.n, last_panel * cols) - first_panel * cols));
-    const Index last = std::min(p.k, (part + 1) * plan.depth);
-    for (Index k = part * plan.depth; k < last; k += tile_width) {
-      const Index depth = std::min(tile_width, last - k);
-      copy_tile(one, row, rows, k, depth, tile);
-      for (Index panel = first_panel; panel < last_panel; ++panel) {
-        const T* b = packed.data() + ((copies == 1 ? 0 : i) * plan.panels + panel) * p.k * cols + k * cols;
-        if (!shared) {
-          pack_panel(one, panel, cols, k, depth, own);
-          b = own;
-        }
-        T* c = one.c + row * one.ldc + panel * cols;
-        for (Index r = 0; r < rows; r += block.rows)
-          block.add(tile + r * block.row_stride, depth, b, c + r * one.ldc, one.ldc, rows - r, p.n - panel * cols);
+    const Index begin = t.first_panel * cols, end = std::min(p.n, t.last_panel * cols);
+    gemm_start(one.panel(t.row, t.rows, begin, end - begin));
+    for (Index k = t.first; k < t.last; k += tile_width) {
+      const Index depth = std::min(tile_width, t.last - k);
+      copy_tile(one, t.row, t.rows, k, depth, tile);
+      for (Index panel = t.first_panel; panel < t.last_panel; ++panel) {
+        const T* b = panels.at(t.item, panel, k, depth, own);
+        T* c = one.c + t.row * one.ldc + panel * cols;
+        for (Index r = 0; r < t.rows; r += block.rows)
+          block.add(tile + r * block.row_stride, depth, b, c + r * one.ldc, one.ldc, t.rows - r, p.n - panel * cols);
       }
     }
   };
-  // Small products are handed out several at a time: a task of less than about 10 us is not worth the hand-over.
-  const Index tasks = batch * plan.row_tiles * plan.shares * plan.depth_parts;
-  const Index work = std::min(plan.rows, p.m) * plan.depth * (p.n / plan.shares + 1);
-  parallel_chunks(tasks, std::max<Index>(1, 524288 / work), [&](Index begin, Index end) {
-    const Tensor<T> tile({tile_rows, tile_stride}), own({shared ? 0 : tile_width, cols});
-    for (Index t = begin; t < end; ++t) task(t, tile.data(), own.data());
+  const Index tile_rows = p.trans_a ? tile_width : (plan.rows + block.rows - 1) / block.rows * block.rows;
+  plan.run([&](Index begin, Index end) {
+    const Tensor<T> tile({tile_rows, tile_stride}), own = panels.own();
+    for (Index t = begin; t < end; ++t) run(plan.task(t), tile.data(), own.data());
   });
-  if (shared) return;
+  if (plan.whole_sums()) return;
   for (Index i = 0; i < batch; ++i)
     gemm_add_parts(item(i), partial.data() + i * plan.depth_parts * p.m * p.n, plan.depth_parts);
 }

@@ -26,6 +26,12 @@ struct GemmProblem {
   Index ldc;
   const T* bias;
 
+  /// The product that lies so many elements further on, as the next ones of a batch do.
+  GemmProblem moved(Index along_a, Index along_b, Index along_c) const {
+    GemmProblem p = *this;
+    p.a += along_a, p.b += along_b, p.c += along_c;
+    return p;
+  }
   /// The part of the product that gives rows [i, i + rows) and columns [j, j + cols).
   GemmProblem panel(Index i, Index rows, Index j, Index cols) const {
     GemmProblem p = *this;
