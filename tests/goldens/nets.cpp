@@ -64,7 +64,7 @@ void check_gradients(Comparer<T>& compare, const SafeTensors& expected, const Mo
   });
 }
 
-Extent3 triple(const Json& v) { return {v.at(0), v.at(1), v.at(2)}; }
+Index3 triple(const Json& v) { return {v.at(0), v.at(1), v.at(2)}; }
 std::array<Index, 4> four(const Json& v) { return {v.at(0), v.at(1), v.at(2), v.at(3)}; }
 
 NnFormerOptions nnformer_options(const std::map<std::string, std::string>& about) {

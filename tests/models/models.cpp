@@ -20,7 +20,7 @@ PsatOptions small_psat(PsatKind kind) {
   return o;
 }
 
-NnFormerOptions small_nnformer(Extent3 image) {
+NnFormerOptions small_nnformer(Index3 image) {
   NnFormerOptions o;
   o.image = image;
   o.out_channels = 2;

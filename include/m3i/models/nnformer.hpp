@@ -24,11 +24,11 @@ enum class NnFormerVariant { tumor, synapse };
 
 struct NnFormerOptions {
   Index in_channels = 1, out_channels = 1;
-  Extent3 image = {128, 128, 128};  ///< usual input; decides where windows cover a whole axis
+  Index3 image = {128, 128, 128};  ///< usual input; decides where windows cover a whole axis
   NnFormerVariant variant = NnFormerVariant::tumor;
   Index embedding = 96;
   std::array<Index, 4> depths = {2, 2, 2, 2}, heads = {3, 6, 12, 24}, window = {4, 4, 8, 4};
-  Extent3 patch = {4, 4, 4};
+  Index3 patch = {4, 4, 4};
   double drop_path = 0.2;        ///< stochastic depth of the last block, growing linearly from 0
   bool deep_supervision = true;  ///< outputs at three resolutions, else the finest only
   bool checkpoint = false;       ///< recompute blocks and patches in backward instead of keeping what is inside them
@@ -46,7 +46,7 @@ struct NnFormerOptions {
   }
   Index channels(int stage) const { return embedding << stage; }
   /// Extents of the feature maps of a stage for the usual input.
-  Extent3 grid(int stage) const {
+  Index3 grid(int stage) const {
     return {image[0] / patch[0] >> stage, image[1] / patch[1] >> stage, image[2] / patch[2] >> stage};
   }
   Index decoder_heads(int stage) const {
@@ -59,7 +59,7 @@ namespace detail {
 /// A window that would cover the smallest axis is cut to it, and then does not shift.
 struct WindowChoice {
   Index window, shift;
-  WindowChoice(const Extent3& grid, Index wanted, bool shifted) {
+  WindowChoice(const Index3& grid, Index wanted, bool shifted) {
     const Index smallest = *std::min_element(grid.begin(), grid.end());
     require<ConfigError>(smallest > 0, "nnformer: the input is too small for its patch size and four stages");
     window = std::min(wanted, smallest);
@@ -140,7 +140,7 @@ struct PatchProjection {
   LayerNorm<T> norm1;
   std::optional<LayerNorm<T>> norm2;  ///< absent in the last projection, which ends at its second convolution
 
-  PatchProjection(Index in, Index out, Extent3 stride, bool last)
+  PatchProjection(Index in, Index out, Index3 stride, bool last)
       : conv1(in, out, {3, 3, 3}, stride, {1, 1, 1}), conv2(out, out, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}), norm1(out) {
     if (!last) norm2.emplace(out);
   }
@@ -162,7 +162,7 @@ template <class T>
 struct NnFormerPatchEmbed {
   PatchProjection<T> proj1, proj2;
   LayerNorm<T> norm;
-  Extent3 patch;
+  Index3 patch;
 
   explicit NnFormerPatchEmbed(const NnFormerOptions& o)
       : proj1(o.in_channels, o.embedding / 2, first_stride(o), false),
@@ -187,13 +187,13 @@ struct NnFormerPatchEmbed {
 
  private:
   /// Half of an even patch, and the first projection takes the rest: 4 = 2 x 2, 2 = 2 x 1. Both published variants.
-  static Extent3 second_stride(const NnFormerOptions& o) {
-    Extent3 stride;
+  static Index3 second_stride(const NnFormerOptions& o) {
+    Index3 stride;
     for (std::size_t a = 0; a < 3; ++a) stride[a] = o.patch[a] % 2 == 0 ? o.patch[a] / 2 : 1;
     return stride;
   }
-  static Extent3 first_stride(const NnFormerOptions& o) {
-    Extent3 stride = second_stride(o);
+  static Index3 first_stride(const NnFormerOptions& o) {
+    Index3 stride = second_stride(o);
     for (std::size_t a = 0; a < 3; ++a) stride[a] = o.patch[a] / stride[a];
     return stride;
   }
@@ -350,7 +350,7 @@ struct NnFormerDecoder {
 template <class T>
 struct PatchExpand {
   ConvTranspose3d<T> up;
-  PatchExpand(Index channels, Index out, Extent3 patch) : up(channels, out, patch) {}
+  PatchExpand(Index channels, Index out, Index3 patch) : up(channels, out, patch) {}
   Var<T> operator()(const Var<T>& x) const { return up(x); }
   M3I_FIELDS(up)
 };

@@ -26,8 +26,8 @@ inline namespace M3I_ABI {
 /// Defaults are the published network for one channel (ViT-B/16).
 struct UnetrOptions {
   Index in_channels = 1, out_channels = 1;
-  Extent3 image = {96, 96, 96};  ///< fixed by the learned positions
-  Index feature_size = 16;       ///< channels of the finest decoder map
+  Index3 image = {96, 96, 96};  ///< fixed by the learned positions
+  Index feature_size = 16;      ///< channels of the finest decoder map
   Index hidden = 768, mlp = 3072, heads = 12, layers = 12;
   bool checkpoint = false;  ///< recompute blocks of transformer and decoder in backward instead of keeping activations
   static constexpr Index patch = 16;
@@ -270,7 +270,7 @@ struct Unetr {
 
   /// Features of the transformer as maps [N, D/16, H/16, W/16, hidden], shallow first, the normalised last.
   std::array<Var<T>, 4> encode(const Var<T>& x) const {
-    const Extent3& n = options.image;
+    const Index3& n = options.image;
     require(x.rank() == 5 && x.shape() == Shape({x.shape()[0], n[0], n[1], n[2], options.in_channels}), "unetr: input ",
             x.shape(), " is not [N, ", n[0], ", ", n[1], ", ", n[2], ", ", options.in_channels,
             "]; the network's learned positions fix its input size");

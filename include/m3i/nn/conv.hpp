@@ -1,17 +1,12 @@
 #pragma once
 /// Convolution layers on [N, D, H, W, C].
 
-#include <array>
-
 #include "m3i/nn/fields.hpp"
 #include "m3i/nn/init.hpp"
 #include "m3i/ops/conv.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
-
-/// Kernel, stride and padding of a layer, one number an axis.
-using Extent3 = std::array<Index, 3>;
 
 /// weight [out, kD, kH, kW, in], bias [out] or none.
 template <class T>
@@ -21,9 +16,9 @@ struct Conv3d {
 
   Conv3d(Index in,
          Index out,
-         Extent3 kernel,
-         Extent3 stride = {1, 1, 1},
-         Extent3 padding = {0, 0, 0},
+         Index3 kernel,
+         Index3 stride = {1, 1, 1},
+         Index3 padding = {0, 0, 0},
          bool with_bias = true) {
     const Index fan_in = in * kernel[0] * kernel[1] * kernel[2];
     weight = fan_in_parameter<T>({out, kernel[0], kernel[1], kernel[2], in}, fan_in);
@@ -44,7 +39,7 @@ struct ConvTranspose3d {
   Var<T> weight, bias;
   Conv3dSpec spec;
 
-  ConvTranspose3d(Index in, Index out, Extent3 kernel, bool with_bias = true) {
+  ConvTranspose3d(Index in, Index out, Index3 kernel, bool with_bias = true) {
     const Index fan_in = out * kernel[0] * kernel[1] * kernel[2];  // PyTorch counts the second axis of its weight
     weight = fan_in_parameter<T>({in, kernel[0], kernel[1], kernel[2], out}, fan_in);
     if (with_bias) bias = fan_in_parameter<T>({out}, fan_in);
