@@ -10,6 +10,7 @@
 #include "m3i/core/dtype.hpp"
 #include "m3i/core/error.hpp"
 #include "m3i/core/memory.hpp"
+#include "m3i/core/operation.hpp"
 #include "m3i/core/parallel.hpp"
 #include "m3i/core/random.hpp"
 #include "m3i/core/shape.hpp"

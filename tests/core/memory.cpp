@@ -8,6 +8,7 @@
 #include "../devices.hpp"
 #include "catch.hpp"
 #include "m3i/core/cuda_graph.hpp"
+#include "m3i/core/operation.hpp"
 #include "m3i/core/tensor.hpp"
 #include "m3i/core/upload.hpp"
 #include "m3i/kernels/for_each.hpp"
@@ -131,13 +132,25 @@ TEST_CASE("memory: blocks of a set are given to nobody else while the set lives"
   memory_release_cached();  // the set has ended: its blocks are free like others
 }
 
-TEST_CASE("memory: an error of the limit names the blocks that hold most", "[core][errors]") {
+TEST_CASE("memory: an error of the limit names who holds most", "[core][errors]") {
   detail::Pool pool(Device::cpu());
-  void* const large = pool.take(240 << 10);
-  pool.set_limit(256 << 10);
-  CHECK_THROWS_WITH(pool.take(200 << 10), Catch::Contains("on cpu") && Catch::Contains("peak") &&
-                                              Catch::Contains("the largest in use: 1 of 240 KiB"));
-  pool.give_back(large);
+  std::vector<void*> blocks{pool.take(240 << 10)};
+  {
+    const Operation operation("widen");
+    blocks.push_back(pool.take(200 << 10));
+    blocks.push_back(pool.take(16 << 20));  // from the arena, where there is one
+    const Operation inner = Operation::gradient("narrow", Shape{3});
+    blocks.push_back(pool.take(100 << 10));
+  }
+  pool.set_limit(17 << 20);
+  const Tensor<float> x({2, 3}), none;
+  const Operation operation("double", x, none);
+  CHECK_THROWS_WITH(pool.take(2 << 20),
+                    Catch::StartsWith("double of [2, 3]: memory: 2 MiB more on cpu exceed the limit") &&
+                        Catch::Contains("peak 16 MiB") &&
+                        Catch::Contains("; most is held by widen (2 blocks, 16 MiB), values outside of operations "
+                                        "(1 block, 240 KiB), gradient of narrow (1 block, 100 KiB);"));
+  for (void* const block : blocks) pool.give_back(block);
 }
 
 TEST_CASE("a recorded step on the host is the step", "[core]") {

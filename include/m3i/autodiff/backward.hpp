@@ -8,6 +8,7 @@
 
 #include "m3i/autodiff/leaves.hpp"
 #include "m3i/autodiff/record.hpp"
+#include "m3i/core/operation.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -46,7 +47,10 @@ void backward(const Var<T>& y, const Tensor<T>& dy) {
   for (std::size_t i = 0; i < tape.size(); ++i) {
     auto& node = tape[i];
     if (TapeObserver* const observer = tape_observer()) observer->before_backward(node.get());
-    node->propagate();
+    {
+      const Operation operation = Operation::gradient(node->name, node->shape);
+      node->propagate();
+    }
     if (TapeObserver* const observer = tape_observer()) observer->after_backward(node.get());
     node->release();
     node->propagate = nullptr;

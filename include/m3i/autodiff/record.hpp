@@ -3,6 +3,7 @@
 
 #include "m3i/autodiff/observer.hpp"
 #include "m3i/autodiff/variable.hpp"
+#include "m3i/core/operation.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {

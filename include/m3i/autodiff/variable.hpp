@@ -24,6 +24,8 @@ struct TapeNode {
   std::function<void()> propagate;                ///< adds to the gradients of the inputs; empty for leaves
   std::function<void()> release;                  ///< frees the gradient of an intermediate value
   bool used = false;                              ///< backward has been through here
+  Shape shape;
+  Device device;
 
   TapeNode() = default;
   TapeNode(const TapeNode&) = delete;
@@ -70,8 +72,6 @@ namespace detail {
 template <class T>
 struct GradNode : TapeNode {
   Tensor<T> grad;
-  Shape shape;
-  Device device;
   /// The gradient; zeros are made on first use, so that operations only ever add.
   const Tensor<T>& sum() {
     if (!grad.defined()) grad = Tensor<T>::zeros(shape, device);

@@ -20,6 +20,7 @@
 #endif
 
 #include "m3i/core/config.hpp"
+#include "m3i/core/operation.hpp"
 
 /// 0 where there is no mmap, and under AddressSanitizer, which finds an overrun only in blocks of their own.
 #ifndef M3I_ARENA
@@ -77,13 +78,13 @@ class Arena {
 
   /// A block of rounded(bytes, grain), aligned to `grain`; null if none is left. Its pages and all others stay within
   /// `allowed` bytes if giving back free ones can achieve that.
-  void* take(std::size_t bytes, std::size_t allowed = ~std::size_t(0)) {
+  void* take(std::size_t bytes, std::size_t allowed = ~std::size_t(0), Holder holder = {}) {
     bytes = rounded(bytes, grain);
     const auto fit = free_.lower_bound({bytes, nullptr});
     if (fit == free_.end()) return nullptr;
     const auto [size, block] = *fit;
     free_.erase(fit);
-    blocks_[block] = {bytes, false};
+    blocks_[block] = {bytes, false, holder};
     if (size > bytes) add_free(block + bytes, size - bytes);
     live_ += bytes;
     peak_ = std::max(peak_, live_);
@@ -145,6 +146,12 @@ class Arena {
   std::size_t slack() const { return peak_ / 16 + 8 * page; }
   std::size_t growths() const { return growths_; }  ///< how often a block needed pages that were not resident
   std::size_t free_blocks() const { return free_.size(); }
+  /// f(bytes, holder) for every block that is taken.
+  template <class F>
+  void each_taken(const F& f) const {
+    for (const auto& [at, block] : blocks_)
+      if (!block.free) f(block.size, block.holder);
+  }
 
   static std::size_t rounded(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -152,11 +159,12 @@ class Arena {
   struct Block {
     std::size_t size;
     bool free;
+    Holder holder;
   };
   std::size_t first_page(const char* at) const { return std::size_t(at - base_) / page; }
   std::size_t end_page(const char* end) const { return (std::size_t(end - base_) + page - 1) / page; }
   void add_free(char* begin, std::size_t size) {
-    blocks_[begin] = {size, true};
+    blocks_[begin] = {size, true, {}};
     free_.insert({size, begin});
   }
   void remove_free(std::map<char*, Block>::iterator it) {

@@ -2,6 +2,7 @@
 /// CUDA status checks and the stream in use. Empty unless M3I_CUDA.
 
 #include "m3i/core/device.hpp"
+#include "m3i/core/operation.hpp"
 
 #if M3I_CUDA
 #include <cuda_runtime.h>
@@ -9,10 +10,20 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// Throws DeviceError with CUDA's own words.
+namespace detail {
+/// Throws DeviceError: the running operation with its shapes, the device, the call, and the library's own words.
+[[noreturn, gnu::cold]] inline void fail_on_device(const char* what, const char* library, const char* words) {
+  int device = -1;
+  const bool known = cudaGetDevice(&device) == cudaSuccess;
+  fail<DeviceError>(running_operation(), what, known ? m3i::text(" on ", Device::cuda(device)) : std::string(), ": ",
+                    library, " says \"", words, "\"");
+}
+}  // namespace detail
+
+/// Throws DeviceError unless the call `what` succeeded. A kernel that fails while it runs is met by a later call.
 inline void check_cuda(cudaError_t status, const char* what) {
   if (status != cudaSuccess) [[unlikely]]
-    fail<DeviceError>(what, ": CUDA says \"", cudaGetErrorString(status), "\"");
+    detail::fail_on_device(what, "CUDA", cudaGetErrorString(status));
 }
 
 /// All work of a thread goes to one stream, so that a freed block may be reused at once. Set it to capture graphs or

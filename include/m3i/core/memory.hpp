@@ -20,6 +20,7 @@
 #include "m3i/core/arena.hpp"
 #include "m3i/core/cuda.hpp"
 #include "m3i/core/device.hpp"
+#include "m3i/core/operation.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -154,7 +155,7 @@ class Pool {
   void* take_from_arena(std::size_t bytes) {
     std::size_t allowed = ~std::size_t(0);
     if (stats_.limit > 0) allowed = std::size_t(std::max<Index>(0, stats_.limit - (stats_.reserved - arena_reserved_)));
-    void* const block = arena_->take(bytes, allowed);
+    void* const block = arena_->take(bytes, allowed, Holder::now());
     count_arena();
     return block;
   }
@@ -186,27 +187,34 @@ class Pool {
       stats_.reserved += Index(bytes);
       ++stats_.system_allocations;
     }
-    taken_[block] = {bytes, set};
+    taken_[block] = {bytes, set, Holder::now()};
     stats_.live += Index(bytes);
     return block;
   }
   [[noreturn, gnu::cold]] void out_of_memory(std::size_t bytes, const char* bound) {
-    fail<DeviceError>("memory: ", bytes >> 20, " MiB more on ", device_, " exceed ", bound, " (", stats_.live >> 20,
-                      " MiB in use, ", (stats_.reserved - stats_.live) >> 20, " MiB kept free, peak ",
-                      stats_.peak >> 20, " MiB, limit ", stats_.limit >> 20, " MiB, 0 = none)", largest_blocks(),
-                      "; use a smaller batch or volume, or checkpoint() the large modules");
+    fail<DeviceError>(running_operation(), "memory: ", bytes >> 20, " MiB more on ", device_, " exceed ", bound, " (",
+                      stats_.live >> 20, " MiB in use, ", (stats_.reserved - stats_.live) >> 20,
+                      " MiB kept free, peak ", stats_.peak >> 20, " MiB, limit ", stats_.limit >> 20, " MiB, 0 = none)",
+                      largest_holders(), "; use a smaller batch or volume, or checkpoint() the large modules");
   }
-  /// "; the largest in use: 3 of 524288 KiB, 1 of 960 KiB" for the sizes that hold most. Not for the arena's blocks.
-  [[gnu::cold]] std::string largest_blocks() const {
-    std::map<std::size_t, Index> counts;
-    for (const auto& [block, taken] : taken_) ++counts[taken.bytes];
+  /// "; most is held by conv3d (3 blocks, 1536 MiB), gradient of linear (1 block, 12 MiB)": five at most.
+  [[gnu::cold]] std::string largest_holders() const {
+    std::map<std::string, std::pair<std::size_t, Index>> held;  // bytes and blocks
+    const auto count = [&](std::size_t bytes, Holder holder) {
+      auto& [total, blocks] = held[holder.text()];
+      total += bytes, ++blocks;
+    };
+    for (const auto& [block, taken] : taken_) count(taken.bytes, taken.holder);
+    if (arena_) arena_->each_taken(count);
     std::string out;
-    for (int shown = 0; shown < 5 && !counts.empty(); ++shown) {
-      const auto most = std::max_element(counts.begin(), counts.end(), [](const auto& x, const auto& y) {
-        return x.first * std::size_t(x.second) < y.first * std::size_t(y.second);
-      });
-      out += text(shown == 0 ? "; the largest in use: " : ", ", most->second, " of ", most->first >> 10, " KiB");
-      counts.erase(most);
+    for (int shown = 0; shown < 5 && !held.empty(); ++shown) {
+      const auto most = std::max_element(held.begin(), held.end(),
+                                         [](const auto& x, const auto& y) { return x.second.first < y.second.first; });
+      const auto [bytes, blocks] = most->second;
+      const bool small = bytes < (std::size_t(10) << 20);
+      out += text(shown == 0 ? "; most is held by " : ", ", most->first, " (", blocks,
+                  blocks == 1 ? " block, " : " blocks, ", bytes >> (small ? 10 : 20), small ? " KiB)" : " MiB)");
+      held.erase(most);
     }
     return out;
   }
@@ -214,6 +222,7 @@ class Pool {
   struct Taken {
     std::size_t bytes;
     int set;
+    Holder holder;
   };
   using FreeList = std::multimap<std::size_t, void*>;
 

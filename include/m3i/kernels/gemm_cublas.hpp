@@ -20,7 +20,7 @@ inline namespace M3I_ABI {
 /// Throws DeviceError with cuBLAS's own words.
 inline void check_cublas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS) [[unlikely]]
-    fail<DeviceError>(what, ": cuBLASLt says \"", cublasLtGetStatusString(status), "\"");
+    detail::fail_on_device(what, "cuBLASLt", cublasLtGetStatusString(status));
 }
 
 namespace detail {

@@ -22,7 +22,7 @@ inline namespace M3I_ABI {
 /// Throws DeviceError with cuDNN's own words.
 inline void check_cudnn(cudnnStatus_t status, const char* what) {
   if (status != CUDNN_STATUS_SUCCESS) [[unlikely]]
-    fail<DeviceError>(what, ": cuDNN says \"", cudnnGetErrorString(status), "\"");
+    detail::fail_on_device(what, "cuDNN", cudnnGetErrorString(status));
 }
 
 namespace detail {

@@ -162,6 +162,7 @@ Tensor<T> binary_value(const Tensor<T>& a, const Tensor<T>& b, const Shape& shap
 
 template <class Op, class T>
 Var<T> binary(const Var<T>& a, const Var<T>& b) {
+  const Operation operation(Op::name, a, b);
   const Shape shape = broadcast(Op::name, a.shape(), b.shape());
   require_one_device(Op::name, {a, b});
   const Tensor<T> y = binary_value<Op>(a.value(), b.value(), shape);

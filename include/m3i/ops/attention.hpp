@@ -86,6 +86,7 @@ Var<T> attention(const Var<T>& q,
                  const Var<T>& k,
                  const Var<T>& v,
                  const std::type_identity_t<AttentionOptions<T>>& options = {}) {
+  const Operation operation("attention", q, k, v, options.bias);
   using A = accumulate_t<T>;
   detail::check_attention(q, k, v, options);
   const Device device = q.device();

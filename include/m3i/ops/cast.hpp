@@ -25,6 +25,7 @@ struct AddCast {
 /// multiplication by `gradient_scale`: half has gradients below 2^-25 no more, and loss scaling lifts them above.
 template <class To, class From>
 Var<To> cast(const Var<From>& x, double gradient_scale = 1) {
+  const Operation operation("cast", x);
   if constexpr (std::is_same_v<To, From>) {
     require<ConfigError>(gradient_scale == 1, "cast: no change of type, and gradients times ", gradient_scale);
     return x;

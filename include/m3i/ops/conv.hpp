@@ -21,6 +21,7 @@ inline namespace M3I_ABI {
 /// devices.
 template <class T>
 Var<T> conv3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv3dSpec& spec = {}) {
+  const Operation operation("conv3d", x, w, b);
   require(spec.output_padding == Index3{0, 0, 0}, "conv3d: output_padding is for conv_transpose3d");
   require_one_device("conv3d", {x, w, b});
   const Tensor<T> y = conv3d_forward(x.value(), w.value(), b.defined() ? b.value() : Tensor<T>(), spec);
@@ -82,6 +83,7 @@ inline Shape conv_transpose3d_shape(const Shape& x, const Shape& w, const Conv3d
 /// devices. Dumoulin and Visin 2016, arXiv:1603.07285.
 template <class T>
 Var<T> conv_transpose3d(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}, const Conv3dSpec& spec = {}) {
+  const Operation operation("conv_transpose3d", x, w, b);
   require_one_device("conv_transpose3d", {x, w, b});
   const Shape shape = detail::conv_transpose3d_shape(x.shape(), w.shape(), spec);
   const Tensor<T> y = b.defined() ? Tensor<T>(shape, x.device()) : Tensor<T>::zeros(shape, x.device());

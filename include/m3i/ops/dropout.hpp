@@ -45,6 +45,7 @@ Var<T> drop(const char* name, const Var<T>& x, double p, Index group, Random& ra
 /// Throws ConfigError unless 0 <= p < 1. Srivastava et al. 2014, JMLR 15, 1929-1958.
 template <class T>
 Var<T> dropout(const Var<T>& x, double p, Random& random) {
+  const Operation operation("dropout", x);
   return detail::drop("dropout", x, p, 1, random);
 }
 
@@ -52,6 +53,7 @@ Var<T> dropout(const Var<T>& x, double p, Random& random) {
 /// Draws one number a sample. Throws ConfigError unless 0 <= p < 1. Huang et al. 2016, arXiv:1603.09382.
 template <class T>
 Var<T> drop_path(const Var<T>& x, double p, Random& random) {
+  const Operation operation("drop_path", x);
   require(x.rank() > 0, "drop_path: needs a batch axis, got ", x.shape());
   return detail::drop("drop_path", x, p, std::max<Index>(1, x.size() / std::max<Index>(1, x.shape()[0])), random);
 }

@@ -10,6 +10,7 @@ inline namespace M3I_ABI {
 /// Throws ShapeError that names the first id outside of [0, V).
 template <class T>
 Var<T> embedding(const Var<T>& table, const Tensor<std::int64_t>& ids) {
+  const Operation operation("embedding", table, ids);
   require(table.rank() == 2, "embedding: the table must be [V, C], got ", table.shape());
   Shape shape = ids.shape();
   shape.push_back(table.shape()[1]);

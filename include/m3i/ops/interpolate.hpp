@@ -141,6 +141,7 @@ Var<T> interpolate(const Var<T>& x,
                    const std::array<Index, 3>& size,
                    Interpolation mode = Interpolation::trilinear,
                    bool align_corners = false) {
+  const Operation operation("interpolate", x);
   require(x.rank() == 5, "interpolate: needs a volume [N, D, H, W, C], got ", x.shape());
   require(mode == Interpolation::trilinear || !align_corners, "interpolate: align_corners is for trilinear only");
   using A = accumulate_t<T>;

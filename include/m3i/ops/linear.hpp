@@ -92,6 +92,7 @@ void matmul_grad(Device device,
 /// Gradients: a, b. Throws ShapeError for extents that do not fit, DeviceError for inputs on different devices.
 template <class T>
 Var<T> matmul(const Var<T>& a, const Var<T>& b, bool trans_a = false, bool trans_b = false) {
+  const Operation operation("matmul", a, b);
   const detail::MatmulPlan plan(a.shape(), b.shape(), trans_a, trans_b);
   require_one_device("matmul", {a, b});
   const Index m = plan.m, n = plan.n, k = plan.k;
@@ -129,6 +130,7 @@ Var<T> matmul(const Var<T>& a, const Var<T>& b, bool trans_a = false, bool trans
 /// do not fit, DeviceError for inputs on different devices.
 template <class T>
 Var<T> linear(const Var<T>& x, const Var<T>& w, const Var<T>& b = {}) {
+  const Operation operation("linear", x, w, b);
   require(w.rank() == 2, "linear: needs a weight [out, in], got ", w.shape());
   require(x.rank() >= 1 && x.shape()[-1] == w.shape()[1], "linear: input ", x.shape(), " has ",
           x.rank() ? x.shape()[-1] : 0, " channels, weight ", w.shape(), " expects ", w.shape()[1],

@@ -71,6 +71,7 @@ inline void check_labels(const char* name, const Shape& logits, const Tensor<std
 /// [0, K), ConfigError for smoothing outside [0, 1]. Szegedy et al. 2016, arXiv:1512.00567 (smoothing).
 template <class T>
 Var<T> cross_entropy(const Var<T>& logits, const Tensor<std::int64_t>& labels, double label_smoothing = 0) {
+  const Operation operation("cross_entropy", logits, labels);
   using A = accumulate_t<T>;
   detail::check_labels("cross_entropy", logits.shape(), labels);
   require<ConfigError>(label_smoothing >= 0 && label_smoothing <= 1, "cross_entropy: label smoothing ", label_smoothing,
@@ -107,6 +108,7 @@ void require_same_shape(const char* name, const Var<T>& x, const Var<T>& target)
 /// Gradients: x, target. Finite for any finite x. Throws ShapeError unless the shapes are equal.
 template <class T>
 Var<T> bce_with_logits(const Var<T>& x, const Var<T>& target) {
+  const Operation operation("bce_with_logits", x, target);
   detail::require_same_shape("bce_with_logits", x, target);
   return mean(softplus(x) - x * target);
 }
@@ -114,6 +116,7 @@ Var<T> bce_with_logits(const Var<T>& x, const Var<T>& target) {
 /// Mean of (x - y)^2 over all elements, a scalar. Gradients: x, y. Throws ShapeError unless the shapes are equal.
 template <class T>
 Var<T> mse_loss(const Var<T>& x, const Var<T>& y) {
+  const Operation operation("mse_loss", x, y);
   detail::require_same_shape("mse_loss", x, y);
   return mean(square(x - y));
 }
@@ -190,6 +193,7 @@ struct DiceGrad {
 /// Milletari et al. 2016, arXiv:1606.04797.
 template <class T>
 Var<T> dice_loss(const Var<T>& logits, const Tensor<std::int64_t>& labels, const DiceOptions& options = {}) {
+  const Operation operation("dice_loss", logits, labels);
   using A = accumulate_t<T>;
   detail::check_labels("dice_loss", logits.shape(), labels);
   require(logits.rank() >= 2 && logits.size() > 0, "dice_loss: logits must be [N, ..., K], got ", logits.shape());
@@ -222,6 +226,7 @@ Var<T> dice_loss(const Var<T>& logits, const Tensor<std::int64_t>& labels, const
 /// arXiv:1807.03748; Radford et al. 2021, arXiv:2103.00020.
 template <class T>
 Var<T> info_nce(const Var<T>& a, const Var<T>& b, const Var<T>& log_scale) {
+  const Operation operation("info_nce", a, b, log_scale);
   require(a.rank() == 2 && a.shape() == b.shape(), "info_nce: needs two matching [B, C], got ", a.shape(), " and ",
           b.shape());
   require(log_scale.size() == 1, "info_nce: the logarithm of the scale must be one number, got ", log_scale.shape());

@@ -128,6 +128,7 @@ Var<T> norm_rows(
 /// Ba, Kiros and Hinton 2016, arXiv:1607.06450.
 template <class T>
 Var<T> layer_norm(const Var<T>& x, const Var<T>& gain = {}, const Var<T>& bias = {}, double eps = 1e-5) {
+  const Operation operation("layer_norm", x, gain, bias);
   return detail::norm_rows<true>("layer_norm", x, gain, bias, eps);
 }
 
@@ -139,6 +140,7 @@ Var<T> layer_norm(const Var<T>& x, const Var<T>& gain = {}, const Var<T>& bias =
 /// Zhang and Sennrich 2019, arXiv:1910.07467.
 template <class T>
 Var<T> rms_norm(const Var<T>& x, const Var<T>& gain = {}, double eps = 1e-6) {
+  const Operation operation("rms_norm", x, gain);
   return detail::norm_rows<false>("rms_norm", x, gain, Var<T>(), eps);
 }
 
@@ -186,6 +188,7 @@ struct UnitRowGrad {
 /// same. Gradient: x. Keeps one value a row. Throws ShapeError for an empty last axis, ConfigError unless eps > 0.
 template <class T>
 Var<T> l2_normalize(const Var<T>& x, double eps = 1e-12) {
+  const Operation operation("l2_normalize", x);
   require(x.rank() > 0 && x.shape()[-1] > 0, "l2_normalize: needs a non-empty last axis, got ", x.shape());
   require<ConfigError>(eps > 0, "l2_normalize: eps must be positive, got ", eps);
   using A = accumulate_t<T>;
@@ -208,6 +211,7 @@ Var<T> l2_normalize(const Var<T>& x, double eps = 1e-12) {
 /// Ulyanov, Vedaldi and Lempitsky 2016, arXiv:1607.08022.
 template <class T>
 Var<T> instance_norm(const Var<T>& x, const Var<T>& gain = {}, const Var<T>& bias = {}, double eps = 1e-5) {
+  const Operation operation("instance_norm", x, gain, bias);
   const auto view = detail::channel_view("instance_norm", x.shape());
   return detail::norm_channels("instance_norm", x, gain, bias, view, eps);
 }
@@ -219,6 +223,7 @@ Var<T> instance_norm(const Var<T>& x, const Var<T>& gain = {}, const Var<T>& bia
 /// Gradients: x, gain, bias. Throws ShapeError unless groups divides C. Wu and He 2018, arXiv:1803.08494.
 template <class T>
 Var<T> group_norm(const Var<T>& x, Index groups, const Var<T>& gain = {}, const Var<T>& bias = {}, double eps = 1e-5) {
+  const Operation operation("group_norm", x, gain, bias);
   auto view = detail::channel_view("group_norm", x.shape());
   require(groups > 0 && view.channels % groups == 0, "group_norm: ", groups, " groups do not divide the ",
           view.channels, " channels of ", x.shape());
@@ -256,6 +261,7 @@ Var<T> batch_norm(const Var<T>& x,
                   bool training,
                   double momentum = 0.1,
                   double eps = 1e-5) {
+  const Operation operation("batch_norm", x, gain, bias);
   auto view = detail::channel_view("batch_norm", x.shape());
   view.rows *= view.outer;
   view.outer = 1;

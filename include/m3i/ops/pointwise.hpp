@@ -57,6 +57,7 @@ Tensor<T> pointwise_value(const Tensor<T>& x, Op op) {
 /// y_i = op.value(x_i), any shape. Gradient: x.
 template <class Op, class T>
 Var<T> pointwise(const Var<T>& x, Op op = {}) {
+  const Operation operation(Op::name, x);
   const Tensor<T> y = detail::pointwise_value(x.value(), op);
   if (!x.needs_grad() || !grad_enabled()) return record<T>(Op::name, y, {x}, nullptr);
   constexpr bool reads_y = detail::SlopeOfValue<Op, accumulate_t<T>>;

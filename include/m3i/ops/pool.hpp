@@ -176,6 +176,7 @@ struct GlobalPoolGrad {
 /// Gradient: x, to the first maximum of each window. Keeps a 32-bit number for each output. Throws ShapeError.
 template <class T>
 Var<T> max_pool3d(const Var<T>& x, const std::array<Index, 3>& kernel, const std::array<Index, 3>& stride) {
+  const Operation operation("max_pool3d", x);
   const auto g = detail::pool_geometry("max_pool3d", x.shape(), kernel, stride);
   require(g.window() <= std::numeric_limits<std::int32_t>::max(), "max_pool3d: a window of ", g.window(),
           " voxels is too large");
@@ -192,6 +193,7 @@ Var<T> max_pool3d(const Var<T>& x, const std::array<Index, 3>& kernel, const std
 /// Mean over windows, shapes as in max_pool3d. Gradient: x. Throws ShapeError.
 template <class T>
 Var<T> avg_pool3d(const Var<T>& x, const std::array<Index, 3>& kernel, const std::array<Index, 3>& stride) {
+  const Operation operation("avg_pool3d", x);
   const auto g = detail::pool_geometry("avg_pool3d", x.shape(), kernel, stride);
   const Tensor<T> y(detail::pool_shape(g), x.device());
   const Index rows = g.channels ? y.size() / g.channels : 0, cost = g.channels * g.window();
@@ -206,6 +208,7 @@ Var<T> avg_pool3d(const Var<T>& x, const std::array<Index, 3>& kernel, const std
 /// Mean over all voxels: [N, D, H, W, C] -> [N, C]. Gradient: x. Throws ShapeError for a volume without voxels.
 template <class T>
 Var<T> global_avg_pool(const Var<T>& x) {
+  const Operation operation("global_avg_pool", x);
   require(x.rank() == 5, "global_avg_pool: needs a volume [N, D, H, W, C], got ", x.shape());
   const Index batch = x.shape()[0], channels = x.shape()[4], voxels = x.shape().slice(1, 4).size();
   require(voxels > 0, "global_avg_pool: ", x.shape(), " has no voxels");

@@ -67,6 +67,7 @@ struct ChosenIndex {
 
 template <class T>
 Var<T> axis_sum(const char* name, const Var<T>& x, int axis, bool keep, bool average) {
+  const Operation operation(name, x);
   const AxisView view(name, axis, x.shape());
   require(!average || view.n > 0, name, ": axis ", axis, " of ", x.shape(), " is empty");
   const double scale = average ? 1.0 / double(view.n) : 1.0;
@@ -96,6 +97,7 @@ struct RunSum {
 /// scale times the sum of all elements. Two levels, so that large tensors use every thread and keep their digits.
 template <class T>
 Var<T> total_sum(const char* name, const Var<T>& x, double scale) {
+  const Operation operation(name, x);
   constexpr Index run = 4096;
   const Index n = x.size(), runs = (n + run - 1) / run;
   const Tensor<double> part({runs}, x.device()), total(Shape{}, x.device());
@@ -133,6 +135,7 @@ Var<T> mean(const Var<T>& x) {
 /// of equal maxima. Throws ShapeError for an axis of extent 0.
 template <class T>
 Var<T> max(const Var<T>& x, int axis, bool keep = false) {
+  const Operation operation("max", x);
   const detail::AxisView view("max", axis, x.shape());
   require(view.n > 0, "max: axis ", axis, " of ", x.shape(), " is empty");
   const Tensor<T> y(detail::without_axis(x.shape(), axis, keep), x.device());

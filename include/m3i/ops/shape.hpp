@@ -18,6 +18,7 @@ inline namespace M3I_ABI {
 /// The same elements in another shape of equal size; no copy. Gradient: x. Throws ShapeError for another size.
 template <class T>
 Var<T> reshape(const Var<T>& x, const Shape& shape) {
+  const Operation operation("reshape", x);
   std::shared_ptr<Recipe<T>> recipe;
   if (x.kept().recipes() > 0)
     recipe = recipe_from<T>({x.kept()}, [x = x.kept(), shape] { return x.value().reshape(shape); });
@@ -83,6 +84,7 @@ Var<T> gathered(const char* name, const Var<T>& x, const Shape& shape, const Str
 /// Joins tensors along an axis. Gradients: all inputs. Throws ShapeError unless all other extents agree.
 template <class T>
 Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
+  const Operation operation("concat", inputs);
   require(!inputs.empty(), "concat: needs at least one input");
   axis = normal_axis("concat", axis, inputs[0].shape());
   Shape shape = inputs[0].shape();
@@ -125,6 +127,7 @@ Var<T> concat(const std::vector<Var<T>>& inputs, int axis) {
 /// Positions [begin, end) of an axis. Gradient: x. Throws ShapeError for positions that do not exist.
 template <class T>
 Var<T> slice(const Var<T>& x, int axis, Index begin, Index end) {
+  const Operation operation("slice", x);
   axis = normal_axis("slice", axis, x.shape());
   require(begin >= 0 && begin <= end && end <= x.shape()[axis], "slice: [", begin, ", ", end, ") of axis ", axis,
           " of ", x.shape());
@@ -139,6 +142,7 @@ Var<T> slice(const Var<T>& x, int axis, Index begin, Index end) {
 /// Cuts an axis into pieces of the given sizes. Gradient: x. Throws ShapeError unless they add up to its extent.
 template <class T>
 std::vector<Var<T>> split(const Var<T>& x, const std::vector<Index>& sizes, int axis) {
+  const Operation operation("split", x);
   axis = normal_axis("split", axis, x.shape());
   Index total = 0;
   for (const Index s : sizes) total += s;
@@ -157,6 +161,7 @@ std::vector<Var<T>> split(const Var<T>& x, const std::vector<Index>& sizes, int 
 /// once.
 template <class T>
 Var<T> permute(const Var<T>& x, const std::vector<int>& axes) {
+  const Operation operation("permute", x);
   require(int(axes.size()) == x.rank(), "permute: ", axes.size(), " axes for shape ", x.shape());
   std::array<bool, Shape::max_rank> seen{};
   Shape shape;
@@ -175,6 +180,7 @@ Var<T> permute(const Var<T>& x, const std::vector<int>& axes) {
 /// Zeros before and after each axis: widths[i] = {before, after}; negative widths crop. Gradient: x.
 template <class T>
 Var<T> pad(const Var<T>& x, const std::vector<std::array<Index, 2>>& widths) {
+  const Operation operation("pad", x);
   require(int(widths.size()) == x.rank(), "pad: ", widths.size(), " pairs for shape ", x.shape());
   Shape shape;
   for (int i = 0; i < x.rank(); ++i)
@@ -187,6 +193,7 @@ Var<T> pad(const Var<T>& x, const std::vector<std::array<Index, 2>>& widths) {
 /// Cyclic shift: the element at position p moves to (p + shift) mod extent. Gradient: x.
 template <class T>
 Var<T> roll(const Var<T>& x, const std::vector<Index>& shifts, const std::vector<int>& axes) {
+  const Operation operation("roll", x);
   require(shifts.size() == axes.size(), "roll: ", shifts.size(), " shifts for ", axes.size(), " axes");
   detail::StrideMap map = detail::stride_map(x.shape(), x.shape());
   map.wrap = true;
@@ -274,6 +281,7 @@ inline std::vector<std::int64_t> checked_ids(const char* name, const Tensor<std:
 /// x repeated to a larger shape by the broadcasting rule. Gradient: x.
 template <class T>
 Var<T> broadcast_to(const Var<T>& x, const Shape& shape) {
+  const Operation operation("broadcast_to", x);
   require(broadcast("broadcast_to", x.shape(), shape) == shape, "broadcast_to: ", x.shape(), " does not fit ", shape);
   const Tensor<T> y(shape, x.device());
   for_each(x.device(), y.size(), detail::BroadcastCopy<T>{x.data(), y.data(), detail::broadcast_map(x.shape(), shape)});
@@ -286,6 +294,7 @@ Var<T> broadcast_to(const Var<T>& x, const Shape& shape) {
 /// id add up in their order. Throws ShapeError that names the first id outside.
 template <class T>
 Var<T> index_select(const Var<T>& x, int axis, const Tensor<std::int64_t>& ids) {
+  const Operation operation("index_select", x, ids);
   axis = normal_axis("index_select", axis, x.shape());
   require(ids.rank() == 1, "index_select: ids must be [n], got ", ids.shape());
   const auto values = detail::checked_ids("index_select", ids, x.shape()[axis]);

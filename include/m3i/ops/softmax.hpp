@@ -148,6 +148,7 @@ using ReducedLogSumExpRow = LogSumExpRow<T, contiguous, true>;
 /// softmax: y = exp(x) / sum(exp(x)) along an axis. Gradient: x; keeps y. A row of -infinity gives NaN.
 template <class T>
 Var<T> softmax(const Var<T>& x, int axis = -1) {
+  const Operation operation("softmax", x);
   const auto view = detail::non_empty_axis("softmax", axis, x.shape());
   const Tensor<T> y(x.shape(), x.device());
   detail::run_along_axis<detail::SoftmaxRow, T>(x.device(), view, x.data(), y.data());
@@ -159,6 +160,7 @@ Var<T> softmax(const Var<T>& x, int axis = -1) {
 /// log_softmax: y = x - log(sum(exp(x))) along an axis. Gradient: x; keeps y.
 template <class T>
 Var<T> log_softmax(const Var<T>& x, int axis = -1) {
+  const Operation operation("log_softmax", x);
   const auto view = detail::non_empty_axis("log_softmax", axis, x.shape());
   const Tensor<T> y(x.shape(), x.device());
   detail::run_along_axis<detail::LogSoftmaxRow, T>(x.device(), view, x.data(), y.data());
@@ -171,6 +173,7 @@ Var<T> log_softmax(const Var<T>& x, int axis = -1) {
 /// -infinity (its gradient is 0), infinity if the row has one.
 template <class T>
 Var<T> logsumexp(const Var<T>& x, int axis = -1, bool keep = false) {
+  const Operation operation("logsumexp", x);
   const auto view = detail::non_empty_axis("logsumexp", axis, x.shape());
   const Tensor<accumulate_t<T>> y(detail::without_axis(x.shape(), axis, keep), x.device());
   detail::run_along_axis<detail::ReducedLogSumExpRow, T>(x.device(), view, x.data(), y.data());

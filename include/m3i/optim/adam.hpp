@@ -46,6 +46,7 @@ class Adam : public OptimizerState<T> {
 
   /// Updates every parameter that has a gradient.
   void step() {
+    const Operation operation("Adam");
     if (this->moments() == 3) update<true>();
     else update<false>();
   }

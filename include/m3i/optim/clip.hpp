@@ -25,6 +25,7 @@ struct ScaleGradient {
 /// L2 norm of all gradients together, summed in double; all on one device.
 template <class T>
 double gradient_norm(const std::vector<Var<T>>& parameters) {
+  const Operation operation("gradient_norm");
   std::vector<Tensor<T>> gradients;
   for (const auto& p : parameters)
     if (p.has_grad()) gradients.push_back(p.grad());
@@ -35,6 +36,7 @@ double gradient_norm(const std::vector<Var<T>>& parameters) {
 /// Pascanu et al. 2013, arXiv:1211.5063.
 template <class T>
 double clip_gradients(const std::vector<Var<T>>& parameters, double max_norm) {
+  const Operation operation("clip_gradients");
   require<ConfigError>(max_norm > 0, "clip_gradients: max_norm is ", max_norm, ", expected more than 0");
   const double norm = gradient_norm(parameters), factor = max_norm / (norm + 1e-6);
   if (!(factor < 1)) return norm;

@@ -29,10 +29,12 @@ template <class T>
 class Ema {
  public:
   Ema(const std::vector<Var<T>>& parameters, double decay) : parameters_(parameters), decay_(decay) {
+    const Operation operation("Ema");
     require<ConfigError>(decay >= 0 && decay < 1, "ema: decay is ", decay, ", expected [0, 1)");
     for (const auto& p : parameters) averages_.push_back(cast<accumulate_t<T>>(p.value()).clone());
   }
   void update() {
+    const Operation operation("Ema");
     if (averages_.empty()) return;
     std::vector<detail::EmaRow<T>> rows;
     for (std::size_t i = 0; i < averages_.size(); ++i)

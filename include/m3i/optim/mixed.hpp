@@ -111,10 +111,12 @@ class MixedPrecision {
   /// The copies become the rounded weights, on their device, and learn where the weights do. After anything that has
   /// changed the weights.
   void refresh() const {
+    const Operation operation("MixedPrecision");
     if (active_) refresh_();
   }
   /// After backward: adds the copies' gradients to the weights', unscaled.
   void collect() const {
+    const Operation operation("MixedPrecision");
     if (active_) collect_(float(1 / scale.value()));
   }
 

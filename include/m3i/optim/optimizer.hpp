@@ -49,6 +49,7 @@ std::vector<std::pair<std::string, Tensor<accumulate_t<T>>>> state_tensors(
 
 template <class T>
 std::vector<ParameterState<T>> parameter_states(const std::vector<Var<T>>& parameters, int moments) {
+  const Operation operation("optimiser state");
   std::vector<ParameterState<T>> states;
   for (const auto& p : parameters) states.emplace_back(p, moments);
   return states;

@@ -41,6 +41,7 @@ class Sgd : public OptimizerState<T> {
 
   /// Updates every parameter that has a gradient.
   void step() {
+    const Operation operation("Sgd");
     if (this->moments() == 0) update<detail::Momentum::none>();
     else if (options.nesterov) update<detail::Momentum::nesterov>();
     else update<detail::Momentum::heavy_ball>();

@@ -146,6 +146,7 @@ MpotResult<T> mpot_loss(const Var<T>& x,
                         const std::vector<Var<T>>& targets,
                         const Var<T>& metric,
                         const MpotOptions& options = {}) {
+  const Operation operation("mpot_loss", x, metric);
   ot_require(!targets.empty(), "empty_input", "mpot_loss: no targets to pair x with");
   require<ConfigError>(options.gradient == OtGradient::implicit || options.solver.solver == OtSolver::dykstra,
                        "mpot_loss: the unrolled gradient differentiates dykstra sweeps; set solver = dykstra");

@@ -65,6 +65,7 @@ PsdProjection project_symmetric(Tensor<Real>& m, Real floor) {
 /// early in training there is not (d^3 / 3 operations against about 10 d^3). Throws ShapeError, NumericError.
 template <class T>
 PsdProjection project_psd(const Tensor<T>& m, double floor = 0) {
+  const Operation operation("project_psd", m);
   require(m.rank() == 2 && m.shape()[0] == m.shape()[1] && m.size() > 0, "project_psd: metric ", m.shape(),
           ", expected [d, d]");
   Tensor<double> host = cast<double>(m.to(Device::cpu()));
@@ -84,6 +85,7 @@ struct MetricProjection {
 /// To be called after every optimiser step on the metric; a factor L stays as it is, L^T L cannot leave the cone.
 template <class T>
 PsdProjection project_metric(const Tensor<T>& metric, Metric kind, const MetricProjection& options = {}) {
+  const Operation operation("project_metric", metric);
   PsdProjection done{true, 0};
   if (kind == Metric::euclidean || !metric.defined()) return done;
   if (kind == Metric::full) done = project_psd(metric, options.floor);
