@@ -1,4 +1,8 @@
 #include "m3i/ops/window.hpp"
+
+#include <atomic>
+#include <thread>
+
 #include "catch.hpp"
 #include "m3i/kernels/reduce.hpp"
 #include "m3i/testing.hpp"
@@ -126,6 +130,14 @@ struct Plain {
 Shape volume(const Case& s, Index channels) { return {s.n, s.size[0], s.size[1], s.size[2], channels}; }
 Shape table_shape(const Case& s) { return {s.spec().table_rows(), s.heads}; }
 
+/// A table that says to be large.
+struct Counted {
+  static inline std::atomic<int> made{0};
+  std::size_t size;
+  Counted(Index mebibytes, Device) : size(std::size_t(mebibytes) << 20) { ++made; }
+  std::size_t bytes() const { return size; }
+};
+
 }  // namespace
 
 TEST_CASE("window_attention: gradient, precisions and devices agree", "[ops]") {
@@ -205,6 +217,44 @@ TEST_CASE("window_attention: the same bits for any number of threads", "[ops]") 
     CHECK(run() == one);
   }
   set_thread_count(before);
+}
+
+TEST_CASE("window_attention: layers with the same windows share their tables", "[ops]") {
+  const std::array<Index, 3> size{5, 6, 7};
+  const auto layout = [&](const WindowSpec& spec, Device device = Device::cpu()) {
+    return detail::window_table<detail::WindowLayout>(device, size, spec.cut());
+  };
+  const auto lists = [](const WindowSpec& spec) {
+    return detail::window_table<detail::PairLists>(Device::cpu(), spec.positions());
+  };
+  const WindowSpec plain{.heads = 2, .window = {2, 3, 4}}, other{.heads = 3, .window = {2, 3, 4}, .scale = 1},
+      shifted{.heads = 2, .window = {2, 3, 4}, .shift = {1, 0, 0}},
+      inner{.heads = 2, .window = {2, 3, 4}, .table_window = {4, 4, 4}};
+  CHECK(layout(plain) == layout(other));
+  CHECK(layout(plain) == layout(inner));
+  CHECK(layout(plain) != layout(shifted));
+  CHECK(layout(plain) != layout(plain, Device::emulated()));
+  CHECK(lists(plain) == lists(shifted));
+  CHECK(lists(plain) != lists(inner));
+}
+
+TEST_CASE("window_attention: tables are kept up to a bound, one for all threads", "[ops]") {
+  const auto table = [](Index mebibytes) { return detail::window_table<Counted>(Device::cpu(), mebibytes); };
+  const auto first = table(40);
+  CHECK(table(40) == first);
+  CHECK(Counted::made == 1);
+  CHECK(table(30) != table(30));  // 70 MiB are too many
+  CHECK(Counted::made == 3);
+  CHECK(table(24) == table(24));
+  CHECK(table(40) == first);
+  CHECK(Counted::made == 4);
+
+  std::array<std::shared_ptr<const Counted>, 4> seen;
+  {
+    std::array<std::jthread, 4> threads;
+    for (std::size_t i = 0; i < 4; ++i) threads[i] = std::jthread([&, i] { seen[i] = table(0); });
+  }
+  for (const auto& one : seen) CHECK(one == table(0));
 }
 
 TEST_CASE("window_attention: sizes that do not fit are refused", "[ops][errors]") {

@@ -87,15 +87,16 @@ Var<T> window_attention(
   using A = accumulate_t<T>;
   const Device device = q.x.device();
   const Shape& shape = q.x.shape();
-  const WindowLayout layout(shape, spec, device);
+  const auto kept = window_table<WindowLayout>(device, std::array{shape[1], shape[2], shape[3]}, spec.cut());
+  const WindowLayout& layout = *kept;
   const Index heads = spec.heads, depth = channels / heads;
   Tensor<A> bias;
   if (table.defined()) {
     bias = Tensor<A>({heads, layout.count, layout.count}, device);
-    const RelativeCodes relative(spec);
-    const auto codes = Tensor<Index>::from(relative.code, {layout.count}, device);
+    const auto relative = window_table<RelativeCodes>(device, spec.positions());
     for_rows(device, heads * layout.count,
-             WindowBias<T>{table.data(), codes.data(), bias.data(), heads, layout.count, relative.zero}, layout.count);
+             WindowBias<T>{table.data(), relative->code.data(), bias.data(), heads, layout.count, relative->zero},
+             layout.count);
   }
   AttentionProblem<T> p;
   p.batches = shape[0] * layout.windows, p.heads = heads, p.queries = p.keys = layout.count;
@@ -111,7 +112,7 @@ Var<T> window_attention(
   const Tensor<A> lse({p.batches, heads, layout.count}, device);
   attention_forward(device, p, HeadRows<T>{y.data(), channels, depth}, lse.data());
   return record<T>("window_attention", y, {q.x, q.pad, kv.x, kv.pad, table}, [=](const Tensor<T>& dy) {
-    static_cast<void>(bias);  // p points into it
+    static_cast<void>(bias), static_cast<void>(kept);  // p points into them
     AttentionGradients<T> d;
     d.groups = attention_groups(p.batches, heads, p.queries, p.keys, table.needs_grad());
     d.q = window_grad(q, 0, channels, heads), d.k = window_grad(kv, 0, channels, heads),
@@ -130,9 +131,9 @@ Var<T> window_attention(
     const Index pair_count = p.keys * p.queries, all = heads * pair_count;
     const auto scores = Tensor<A>::zeros({heads, pair_count}, device);
     for_columns(device, d.groups, all, MatrixCell<A>{partial.data(), all}, scores.data());
-    const PairLists lists(spec, device);
+    const auto lists = window_table<PairLists>(device, spec.positions());
     for_each(device, table.size(),
-             WindowBiasGrad<T>{scores.data(), lists.starts.data(), lists.pairs.data(), table.grad().data(), heads,
+             WindowBiasGrad<T>{scores.data(), lists->starts.data(), lists->pairs.data(), table.grad().data(), heads,
                                pair_count});
   });
 }
@@ -153,6 +154,7 @@ Var<T> window_attention(
 /// Throws ShapeError for sizes that do not fit, and unless 0 <= shift < window.
 template <class T>
 Var<T> window_attention(const Var<T>& qkv, const Var<T>& table, const WindowSpec& spec, const Var<T>& pad = {}) {
+  const Operation operation("window_attention", qkv, table, pad);
   const detail::WindowInput<T> q{qkv, pad, 0};
   detail::check_window(q, 3, table, spec);
   const Index channels = qkv.shape()[4] / 3;
@@ -172,6 +174,7 @@ Var<T> window_attention(const Var<T>& q,
                         const WindowSpec& spec,
                         const Var<T>& pad_kv = {},
                         const Var<T>& pad_q = {}) {
+  const Operation operation("window_attention", q, kv, table, pad_kv, pad_q);
   const detail::WindowInput<T> in_q{q, pad_q, 0}, in_kv{kv, pad_kv, 0};
   detail::check_window(in_q, 1, table, spec);
   detail::check_window(in_kv, 2, table, spec);

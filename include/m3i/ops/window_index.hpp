@@ -3,6 +3,11 @@
 /// apart, and which row of the bias table belongs to a pair of tokens.
 
 #include <array>
+#include <compare>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
 #include <vector>
 
 #include "m3i/core/tensor.hpp"
@@ -32,16 +37,52 @@ struct WindowSpec {
     const auto w = tabled();
     return (2 * w[0] - 1) * (2 * w[1] - 1) * (2 * w[2] - 1);
   }
+  /// What the tables of voxels depend on, and those of pairs.
+  WindowSpec cut() const { return {.window = window, .shift = shift}; }
+  WindowSpec positions() const { return {.window = window, .index = index, .table_window = tabled()}; }
+  friend auto operator<=>(const WindowSpec&, const WindowSpec&) = default;
 };
 
 namespace detail {
 
+/// Bytes of tables of one kind that window_table() keeps.
+inline constexpr std::size_t window_table_bytes = std::size_t(64) << 20;
+
+/// Table(from..., device), or the one that an earlier call made from the same. Every step asks for some tens of them
+/// again, and on a GPU the host would wait for each copy.
+///
+/// A kept table stays for good, since a CUDA graph notes its address. What does not fit beside it is made for its
+/// caller alone, and so is what a graph records: recorded work has not been done yet.
+template <class Table, class... From>
+std::shared_ptr<const Table> window_table(Device device, const From&... from) {
+  using Key = std::tuple<Device::Kind, int, From...>;
+  static std::mutex mutex;
+  static auto& kept = *new std::map<Key, std::shared_ptr<const Table>>;  // never destroyed, like the pools
+  static std::size_t bytes = 0;
+  const Key key{device.kind, device.number, from...};
+  {
+    const std::scoped_lock lock(mutex);
+    if (const auto known = kept.find(key); known != kept.end()) return known->second;
+  }
+  const auto made = std::make_shared<const Table>(from..., device);
+#if M3I_CUDA
+  if (!device.on_host() && stream_is_capturing()) return made;
+#endif
+  synchronize(device);  // from now on other streams read it
+  const std::scoped_lock lock(mutex);
+  if (bytes + made->bytes() > window_table_bytes) return made;
+  const auto [at, added] = kept.emplace(key, made);
+  if (added) bytes += made->bytes();
+  return at->second;
+}
+
 /// Row of the table for a pair = code(query) - code(key) + zero.
 struct RelativeCodes {
-  std::vector<Index> code;  ///< of each token of a window
+  Tensor<Index> code;  ///< of each token of a window
   Index zero = 0;
+  std::size_t bytes() const { return code.bytes(); }
 
-  explicit RelativeCodes(const WindowSpec& spec) {
+  RelativeCodes(const WindowSpec& spec, Device device) {
     const auto w = spec.tabled();
     const bool swin = spec.index == RelativeIndex::swin;
     const Index step0 = swin ? (2 * w[1] - 1) * (2 * w[2] - 1) : 3 * w[1] - 1,
@@ -52,7 +93,9 @@ struct RelativeCodes {
     zero = (w[0] - 1) * step0 + (w[1] - 1) * step1 + w[2] - 1;
     require(2 * zero < spec.table_rows(), "window_attention: nnFormer's index reaches row ", 2 * zero,
             " of a table of ", spec.table_rows(), "; it is made for cubic windows");
-    for (Index t = 0; t < count; ++t) code.push_back(t / (w[1] * w[2]) * step0 + t / w[2] % w[1] * step1 + t % w[2]);
+    std::vector<Index> list;
+    for (Index t = 0; t < count; ++t) list.push_back(t / (w[1] * w[2]) * step0 + t / w[2] % w[1] * step1 + t % w[2]);
+    code = Tensor<Index>::from(list, {count}, device);
   }
 };
 
@@ -102,12 +145,13 @@ struct WindowLayout {
   bool padded = false, shifted = false;
   Tensor<Index> tokens;
   Tensor<std::uint8_t> regions;  ///< undefined unless shifted
+  std::size_t bytes() const { return tokens.bytes() + regions.bytes(); }
 
-  WindowLayout(const Shape& shape, const WindowSpec& spec, Device device) {
+  WindowLayout(const std::array<Index, 3>& extents, const WindowSpec& spec, Device device) {
     WindowTokens map{};
     for (int a = 0; a < 3; ++a) {
       const auto axis = std::size_t(a);
-      const Index extent = shape[a + 1], w = spec.window[axis];
+      const Index extent = extents[axis], w = spec.window[axis];
       map.extent[a] = extent, map.window[a] = w, map.shift[a] = spec.shift[axis];
       map.padded[a] = (extent + w - 1) / w * w;
       windows *= map.padded[a] / w, count *= w, volume *= extent;
@@ -123,18 +167,20 @@ struct WindowLayout {
 /// For each row of the table the pairs that use it, as positions in [keys, queries].
 struct PairLists {
   Tensor<Index> starts, pairs;
+  std::size_t bytes() const { return starts.bytes() + pairs.bytes(); }
+
   PairLists(const WindowSpec& spec, Device device) {
-    const RelativeCodes relative(spec);
-    const Index n = Index(relative.code.size()), rows = spec.table_rows();
+    const RelativeCodes relative(spec, Device::cpu());
+    const auto codes = relative.code.span();
+    const Index n = relative.code.size(), rows = spec.table_rows();
     std::vector<Index> first(std::size_t(rows) + 1, 0), list(std::size_t(n * n));
-    for (const Index key : relative.code)
-      for (const Index query : relative.code) ++first[std::size_t(query - key + relative.zero + 1)];
+    for (const Index key : codes)
+      for (const Index query : codes) ++first[std::size_t(query - key + relative.zero + 1)];
     for (std::size_t r = 1; r < first.size(); ++r) first[r] += first[r - 1];
     starts = Tensor<Index>::from(first, {rows + 1}, device);
     Index pair = 0;
-    for (const Index key : relative.code)
-      for (const Index query : relative.code)
-        list[std::size_t(first[std::size_t(query - key + relative.zero)]++)] = pair++;
+    for (const Index key : codes)
+      for (const Index query : codes) list[std::size_t(first[std::size_t(query - key + relative.zero)]++)] = pair++;
     pairs = Tensor<Index>::from(list, {n * n}, device);
   }
 };
