@@ -20,7 +20,7 @@ Tensor<double> embeddings(Index b, Index d, std::uint64_t seed) {
 Tensor<double> random_metric(Index d, std::uint64_t seed) {
   const Tensor<double> a = embeddings(d, d, seed);
   Tensor<double> m = identity_metric<double>(d);
-  detail::host_gemm(true, false, 1 / double(d), a, a, 0.2, m);
+  detail::product(true, false, 1 / double(d), a, a, 0.2, m);
   return m;
 }
 Tensor<double> metric_for(Metric kind, Index d) {

@@ -223,9 +223,9 @@ struct AttentionForward {
       if constexpr (rounds) p = cut.take<E>(keys, queries);
       else p = s;
       out = cut.take<A>(queries, value_depth);
-      top = cut.take<A>(1, queries);
-      mass = cut.take<A>(1, queries);
-      rescale = cut.take<A>(1, queries);
+      top = cut.line<A>(queries);
+      mass = cut.line<A>(queries);
+      rescale = cut.line<A>(queries);
       bytes = cut.bytes;
     }
   };

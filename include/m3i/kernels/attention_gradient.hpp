@@ -44,8 +44,8 @@ struct AttentionBackward {
       dq = cut.take<A>(queries, depth);
       dk = cut.take<A>(problem.keys, depth);
       dv = cut.take<A>(problem.keys, value_depth);
-      lse = cut.take<A>(1, queries);
-      dot = cut.take<A>(1, queries);
+      lse = cut.line<A>(queries);
+      dot = cut.line<A>(queries);
       bytes = cut.bytes;
     }
   };

@@ -47,6 +47,13 @@ struct BlockCutter {
     bytes += block_extent<E>(rows) * block_step<E>(cols) * Index(sizeof(E));
     return block;
   }
+  /// n numbers.
+  template <class E>
+  M3I_HD E* line(Index n) {
+    E* const first = base ? reinterpret_cast<E*>(base + bytes) : nullptr;
+    bytes += block_extent<E>(n) * Index(sizeof(E));
+    return first;
+  }
 };
 
 /// f(r, c) for all cells of a block; a cell may only touch what belongs to it.

@@ -69,7 +69,7 @@ inline MpotPair mpot_report(const MpotState& state, const Tensor<double>& target
   const OtResult& r = state.result;
   const Index b = target.shape()[0];
   MpotPair pair;
-  pair.converged = r.converged, pair.degenerate = state.cost.degenerate;
+  pair.converged = r.converged, pair.degenerate = !(state.cost.largest.item() > 0);
   pair.residual = r.residual, pair.iterations = r.iterations;
   pair.active_rows = r.active_rows, pair.active_cols = r.active_cols;
   pair.plan = r.plan();
