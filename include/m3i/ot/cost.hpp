@@ -126,7 +126,7 @@ inline void stack_points(PairwiseCost& c, const Tensor<double>& x, const Tensor<
   c.points = Tensor<double>({rows, d}, device);
   c.mean = Tensor<double>({d}, device);
   if (c.options.l2_normalize) c.norms = Tensor<double>({rows}, device);
-  for_rows(device, rows, UnitRow{x.data(), y.data(), n, d, c.points.data(), c.norms.data()}, d);
+  for_rows(device, rows, UnitPoint{x.data(), y.data(), n, d, c.points.data(), c.norms.data()}, d);
   if (c.norms.defined() && device.kind == Device::Kind::cpu)
     for (Index i = 0; i < rows; ++i)
       ot_require(c.norms.data()[i] > 0, "zero_row", "mpot_cost: row ", i < n ? i : i - n, " of ", i < n ? "x" : "y",

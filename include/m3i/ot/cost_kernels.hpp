@@ -12,7 +12,7 @@ inline namespace M3I_ABI {
 namespace detail {
 
 /// Row i of x [n, d], then of y: divided by its norm, which is kept, unless norms is null.
-struct UnitRow {
+struct UnitPoint {
   const double *x, *y;
   Index n, d;
   double *points, *norms;
