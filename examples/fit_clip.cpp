@@ -70,27 +70,18 @@ double training_step(const Clip<T>& clip,
   // Every pair of the batch is compared, whichever rank has computed it.
   const auto all = [&](const Var<T>& h) { return all_gather(parallel.ranks(), l2_normalize(h)); };
   const Var<T> loss = info_nce(all(h_s), all(h_t), clip.logit_scale);
-  const double value = double(loss.value().item());
-  trainer.clear_gradients();
-  backward(loss, towers.precision(), parallel);
-  const double norm = trainer.prepare();
-  record["loss"] = value;
-  record["grad_norm"] = norm;
-  record["learning_rate"] = trainer.learning_rate();
   record["temperature"] = std::exp(-double(clip.logit_scale.value().item()));
-  return guarded_step(value, norm, towers.precision(), record, [&] { trainer.step(); });
+  return descend(loss, trainer, parallel, towers.precision(), record);
 }
 
 int run(
-    const std::string& path, const std::string& out, const MethodConfig& config, bool resume, Communicator& started) {
+    const std::string& path, const std::string& out, const MethodConfig& config, bool resume, Communicator& ranks) {
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
   const Index n = Index(triplets.size()), batch = std::min(config.clip.batch_size, n), per_epoch = n / batch;
   require<ConfigError>(n >= 2, path, ": holds ", n, " triplet; contrastive training needs at least 2");
   const Index steps = config.clip.max_steps > 0 ? std::min(config.clip.max_steps, per_epoch * config.clip.epochs)
                                                 : per_epoch * config.clip.epochs;
-  const auto gpu = gpu_communicator(started, Device::parse(config.run.device));
-  Communicator& ranks = gpu ? *gpu : started;
   const BatchShard shard = batch_shard(ranks, batch);
   const Towers towers = starting_towers(config, triplets);
   to(towers.clip, Device::parse(config.run.device));
@@ -156,10 +147,7 @@ int main(int argc, char** argv) {
     options.add_ranks_to(app);
     app.footer("Example:  fit_clip data/triplets.jsonl runs/clip --config configs/demo.json");
     parse_command_line<CLI::ParseError>(app, argc, argv, options);
-    if (options.show_config) options.load();
-    return run_ranks(options.ranks, [&](Communicator& ranks) {
-      MethodConfig config = options.load();  // in each rank: a GPU must not be touched before
-      config.run.device = device_of_rank(ranks, Device::parse(config.run.device)).text();
+    return options.run_on_ranks([&](const MethodConfig& config, Communicator& ranks) {
       return run(triplets, out, config, resume, ranks);
     });
   });

@@ -88,7 +88,7 @@ double training_step(const Med3DInsight& model,
                      OrderedJson& record) {
   const PretrainConfig& c = config.pretrain;
   Communicator& ranks = parallel.ranks();
-  Random own = ranks.first() ? random : random.split(1 + std::uint64_t(ranks.rank()));
+  Random own = random_of_rank(ranks, random);
   const Mode mode{true, &own};
   const Var<T> x(batch.volumes);
   const Var<T> corrupted(mask_patches(batch.volumes, c.reconstruction.mask_ratio, c.reconstruction.mask_patch,
@@ -238,7 +238,7 @@ int run(const std::string& path,
         const std::string& towers,
         const MethodConfig& config,
         bool resume,
-        Communicator& started) {
+        Communicator& ranks) {
   require_whole_volumes(config, "pretrain");
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
@@ -248,8 +248,6 @@ int run(const std::string& path,
   const Index per_epoch = n / batch, all = per_epoch * config.pretrain.epochs;
   const Index steps = config.pretrain.max_steps > 0 ? std::min(config.pretrain.max_steps, all) : all;
   const Device device = Device::parse(config.run.device);
-  const auto gpu = gpu_communicator(started, device);
-  Communicator& ranks = gpu ? *gpu : started;
   const BatchShard shard = batch_shard(ranks, batch);
   require<ConfigError>(shard.count > 1 || config.pretrain.alignment == choice::Alignment::none ||
                            config.pretrain.alignment_batch == choice::AlignmentBatch::global,
@@ -327,10 +325,7 @@ int main(int argc, char** argv) {
         "Example:  pretrain data/triplets.jsonl runs/pretrain --towers runs/clip/towers --config configs/demo.json\n"
         "Ctrl-C saves and leaves; the same command with --resume continues.");
     parse_command_line<CLI::ParseError>(app, argc, argv, options);
-    if (options.show_config) options.load();
-    return run_ranks(options.ranks, [&](Communicator& ranks) {
-      MethodConfig config = options.load();  // in each rank: a GPU must not be touched before
-      config.run.device = device_of_rank(ranks, Device::parse(config.run.device)).text();
+    return options.run_on_ranks([&](const MethodConfig& config, Communicator& ranks) {
       return run(triplets, out, towers, config, resume, ranks);
     });
   });

@@ -11,6 +11,7 @@
 #include "m3i/train/config.hpp"
 #include "m3i/train/finetune.hpp"
 #include "m3i/train/finetune_config.hpp"
+#include "m3i/train/finetuning.hpp"
 #include "m3i/train/group_chart.hpp"
 #include "m3i/train/guard.hpp"
 #include "m3i/train/inference.hpp"

@@ -125,9 +125,9 @@ TEST_CASE("samples: batches carry images, classes and entries, and are the same 
   std::vector<VolumeBatch> seen;
   for (const Index workers : {1, 3}) {
     config.data.workers = workers;
-    TrainingBatches batches(samples, cohort, entries, true, config, config.segmentation.training, 0);
-    batches.next(3, Device::cpu());
-    seen.push_back(batches.next(3, Device::cpu()));
+    TrainingBatches batches(samples, cohort, entries, true, config, config.segmentation.training, {3, 0, 3}, 0);
+    batches.next(Device::cpu());
+    seen.push_back(batches.next(Device::cpu()));
   }
   CHECK(seen[0].images.shape() == Shape{3, 8, 8, 8, 1});
   CHECK(seen[0].labels.shape() == Shape{3, 8, 8, 8});
@@ -137,8 +137,8 @@ TEST_CASE("samples: batches carry images, classes and entries, and are the same 
   const auto labels = seen[0].labels.to_vector();
   CHECK(*std::max_element(labels.begin(), labels.end()) < scheme.classes());
   // Resumed at the second batch.
-  TrainingBatches later(samples, cohort, entries, true, config, config.segmentation.training, 3);
-  CHECK(later.next(3, Device::cpu()).images.to_vector() == seen[0].images.to_vector());
+  TrainingBatches later(samples, cohort, entries, true, config, config.segmentation.training, {3, 0, 3}, 3);
+  CHECK(later.next(Device::cpu()).images.to_vector() == seen[0].images.to_vector());
 }
 
 TEST_CASE("samples: a cache folder instead of memory changes no bit, and augmentation follows its preset",
@@ -154,9 +154,10 @@ TEST_CASE("samples: a cache folder instead of memory changes no bit, and augment
   const auto batch = [&](Index workers) {
     config.data.workers = workers;
     const SampleSource samples(cohort, config, scheme);
-    TrainingBatches batches(samples, cohort, cohort.part("all"), true, config, config.segmentation.training, 0);
-    batches.next(3, Device::cpu());
-    const VolumeBatch b = batches.next(3, Device::cpu());
+    TrainingBatches batches(samples, cohort, cohort.part("all"), true, config, config.segmentation.training, {3, 0, 3},
+                            0);
+    batches.next(Device::cpu());
+    const VolumeBatch b = batches.next(Device::cpu());
     auto values = b.images.to_vector();
     for (const std::int64_t label : b.labels.to_vector()) values.push_back(float(label));
     return values;

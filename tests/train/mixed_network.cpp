@@ -55,12 +55,14 @@ Fit fit(Dtype dtype, const std::string& folder, Index first, Index last, Index a
   run.add_precision(network.precision());
   run.start(first > 0);
   REQUIRE(run.first_step() == first);
+  OneProcess one;
+  DataParallel<float> parallel(one, parameters<float>(model));
   Fit out;
   run.loop([&](Index step, OrderedJson& record) {
     Random random = Random(3, 1).split(std::uint64_t(step));
     const auto y = network(Var<float>(volume()), Mode{true, &random});
     const double loss =
-        descend(segmentation_loss(y, labels(), config.segmentation), trainer, record, network.precision());
+        descend(segmentation_loss(y, labels(), config.segmentation), trainer, parallel, network.precision(), record);
     out.losses.push_back(loss);
     return loss;
   });
@@ -127,10 +129,12 @@ TEST_CASE("mixed network: gradients that overflow half lower the scale, and the 
   const ClassificationModel<float> model(config, 2);
   const MixedNetwork<ClassificationModel> network(Dtype::f16, model, config, Index(2));
   Trainer<float> trainer(parameters<float>(model), {}, 100);
+  OneProcess one;
+  DataParallel<float> parallel(one, parameters<float>(model));
   const auto step = [&](double factor, OrderedJson& record) {
     const Var<float> logits = network(Var<float>(volume()), Mode{});
     const auto target = Tensor<std::int64_t>::from({1}, {1});
-    return descend(factor * cross_entropy(logits, target), trainer, record, network.precision());
+    return descend(factor * cross_entropy(logits, target), trainer, parallel, network.precision(), record);
   };
   const auto before = parameters<float>(model)[0].value().to_vector();
   OrderedJson first, second, third;

@@ -131,11 +131,14 @@ TEST_CASE("fine-tuning: the best model is kept, also over a restart; without sco
 TEST_CASE("fine-tuning: a step that is not finite changes nothing", "[train][fast]") {
   const Var<float> w(Tensor<float>::full({2}, 1.0f), true);
   Trainer<float> trainer({w}, {}, 10);
+  OneProcess one;
+  DataParallel<float> parallel(one, {w});
+  MixedPrecision f32;
   OrderedJson record;
-  CHECK(std::isnan(descend(sum(log(w - 1.0)), trainer, record)));  // log(0)
+  CHECK(std::isnan(descend(sum(log(w - 1.0)), trainer, parallel, f32, record)));  // log(0)
   CHECK(flat(w) == std::vector<float>{1, 1});
   CHECK(trainer.steps() == 0);
-  CHECK(descend(sum(w), trainer, record) == 2);
+  CHECK(descend(sum(w), trainer, parallel, f32, record) == 2);
   CHECK(flat(w)[0] < 1);
 }
 

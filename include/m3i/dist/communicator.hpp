@@ -25,9 +25,14 @@ struct RankError : Error {
   using Error::Error;
 };
 
+/// A rank cannot take the step that all are in; none has taken it.
+struct SkippedStep : RankError {
+  using RankError::RankError;
+};
+
 /// What a rank is about to do, as the others see it. Plain bytes: it travels between processes.
 struct RankCall {
-  char operation[24] = {};  ///< "failed": this rank gives up, for the reason that follows
+  char operation[24] = {};  ///< "failed": this rank gives up; "skips": only the step; for the reason that follows
   char dtype[8] = {};
   Index elements = 0;
   Index root = 0;
@@ -40,12 +45,12 @@ struct RankCall {
     dtype.copy(call.dtype, sizeof call.dtype - 1);
     return call;
   }
-  static RankCall failure(std::string_view why) {
-    RankCall call = of("failed");
+  static RankCall because(std::string_view operation, std::string_view why) {
+    RankCall call = of(operation);
     why.copy(call.reason, sizeof call.reason - 1);
     return call;
   }
-  bool failed() const { return std::string_view(operation) == "failed"; }
+  bool is(std::string_view name) const { return name == operation; }
   bool operator==(const RankCall& other) const {
     return std::string_view(operation) == other.operation && std::string_view(dtype) == other.dtype &&
            elements == other.elements && root == other.root;
@@ -131,6 +136,12 @@ class Communicator {
     return sum.item() / size();
   }
 
+  /// Throws SkippedStep here and in the next call of all others, which then stop at the same place of the same step.
+  [[noreturn]] void skip_step(const std::string& why) {
+    if (size() > 1) agree(RankCall::because("skips", why));
+    fail<SkippedStep>(why);
+  }
+
   /// Tells the others that this rank gives up: their next call throws. Called by run_ranks(), at most once.
   virtual void give_up(const std::string& why) = 0;
 
@@ -152,7 +163,9 @@ class Communicator {
     std::vector<RankCall> calls(static_cast<std::size_t>(size()));
     collect(as_bytes(&mine), as_bytes(calls.data()), sizeof mine);
     for (std::size_t r = 0; r < calls.size(); ++r)
-      if (calls[r].failed()) fail<RankError>(mine.operation, ": rank ", r, " failed: ", calls[r].reason);
+      if (calls[r].is("failed")) fail<RankError>(mine.operation, ": rank ", r, " failed: ", calls[r].reason);
+    for (std::size_t r = 0; r < calls.size(); ++r)
+      if (calls[r].is("skips")) fail<SkippedStep>("rank ", r, ": ", calls[r].reason);
     for (std::size_t r = 1; r < calls.size(); ++r)
       require<RankError>(calls[r] == calls[0], "ranks differ: rank 0 calls ", calls[0], ", rank ", r, " calls ",
                          calls[r], "; every rank must make the same calls with the same sizes");

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "m3i/autodiff/backward.hpp"
+#include "m3i/core/random.hpp"
 #include "m3i/core/shard.hpp"
 #include "m3i/dist/communicator.hpp"
 #include "m3i/kernels/for_each.hpp"
@@ -24,6 +25,11 @@ inline BatchShard batch_shard(const Communicator& communicator, Index batch) {
                        communicator.size(), " ranks; it counts the items of all ranks");
   const Index count = batch / communicator.size();
   return {batch, communicator.rank() * count, count};
+}
+
+/// The generator of what each rank draws for itself, such as dropout: rank 0 draws what one process would.
+inline Random random_of_rank(const Communicator& communicator, const Random& random) {
+  return communicator.first() ? random : random.split(1 + std::uint64_t(communicator.rank()));
 }
 
 namespace detail {

@@ -53,7 +53,7 @@ class MpiCommunicator final : public Communicator {
   void give_up(const std::string& why) override {
     aborting() = true;
     if (size_ == 1) return;
-    const RankCall call = RankCall::failure(why);
+    const RankCall call = RankCall::because("failed", why);
     std::vector<RankCall> calls(static_cast<std::size_t>(size_));
     MPI_Request request;
     if (MPI_Iallgather(&call, int(sizeof call), MPI_BYTE, calls.data(), int(sizeof call), MPI_BYTE, MPI_COMM_WORLD,

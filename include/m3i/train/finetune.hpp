@@ -26,6 +26,13 @@ struct SegmentationModel {
 
   /// x [N, D, H, W, in] -> logits [N, D, H, W, classes], with deep supervision also at 1/2 and 1/4 of the resolution.
   std::vector<Var<T>> operator()(const Var<T>& x, const Mode& mode = {}) const { return network(x, mode); }
+  /// What pretraining has filled: all but the head.
+  struct Body {
+    NnFormerEncoder<T> model_down;
+    NnFormerDecoder<T> decoder;
+    M3I_FIELDS(model_down, decoder)
+  };
+  Body body() const { return {network.model_down, network.decoder}; }
   M3I_FIELDS(network)
 };
 
@@ -51,6 +58,8 @@ struct ClassificationModel {
     if (Random* random = mode.dropping(drop)) features = dropout(features, drop, *random);
     return head.fc(features);
   }
+  /// What pretraining has filled: all but the head.
+  const Encoder& body() const { return network; }
   M3I_FIELDS(network, head)
 };
 
@@ -62,25 +71,18 @@ LoadReport load_body(const Module& body, const ModelFile& file, std::vector<std:
   options.ignore = std::move(heads);
   return load_module<T>(body, *file.weights, options);
 }
-/// The parts of the encoder-decoder without its heads, under their names.
-template <class T>
-struct Body {
-  NnFormerEncoder<T> model_down;
-  NnFormerDecoder<T> decoder;
-  M3I_FIELDS(model_down, decoder)
-};
 }  // namespace detail
 
 /// Fills encoder and decoder from a model file; the head keeps its initial values. Strict: throws FileError with the
 /// report unless every parameter of the two is there and nothing else but heads.
 template <class T>
 LoadReport load_pretrained(const SegmentationModel<T>& model, const ModelFile& file) {
-  return detail::load_body<T>(detail::Body<T>{model.network.model_down, model.network.decoder}, file, {"final."});
+  return detail::load_body<T>(model.body(), file, {"final."});
 }
 /// The same for the encoder alone.
 template <class T>
 LoadReport load_pretrained(const ClassificationModel<T>& model, const ModelFile& file) {
-  return detail::load_body<T>(model.network, file, {"final.", "decoder."});
+  return detail::load_body<T>(model.body(), file, {"final.", "decoder."});
 }
 
 /// Loads encoder and decoder from `path`, if it is not "", and prints what was and what was not. `program` begins the
@@ -122,24 +124,21 @@ struct FinetunePlan {
   }
 };
 
-/// One step of gradient descent. Returns what guarded_step returns.
-template <class T>
-double descend(const Var<T>& loss, Trainer<T>& trainer, OrderedJson& record, MixedPrecision& mixed) {
-  const double value = double(loss.value().item());
+/// One step of gradient descent on a batch that the ranks share; `loss` is that of this rank's part. Returns what
+/// guarded_step returns.
+inline double descend(const Var<float>& loss,
+                      Trainer<float>& trainer,
+                      DataParallel<float>& parallel,
+                      MixedPrecision& mixed,
+                      OrderedJson& record) {
+  const double value = parallel.ranks().mean(double(loss.value().item()));
   trainer.clear_gradients();
-  backward(loss);
-  mixed.collect();
+  backward(loss, mixed, parallel);
   const double norm = trainer.prepare();
   record["loss"] = value;
   record["grad_norm"] = norm;
   record["learning_rate"] = trainer.learning_rate();
   return guarded_step(value, norm, mixed, record, [&] { trainer.step(); });
-}
-/// The same for a network that computes in the type of its weights.
-template <class T>
-double descend(const Var<T>& loss, Trainer<T>& trainer, OrderedJson& record) {
-  MixedPrecision none;
-  return descend(loss, trainer, record, none);
 }
 
 /// Keeps the model with the best score of validation in a file, so that it is there whenever the run ends. Its step and

@@ -179,18 +179,21 @@ class TrainingRun {
 
  private:
   /// The loss of a step. One that stops because a value is not finite, or because transport has no solution with such
-  /// values, counts as a step with a loss that is not.
+  /// values, counts as a step with a loss that is not; if that happens to one rank, all skip the step.
   template <class Step>
   double loss_of(const Step& step, Index i, OrderedJson& record) const {
-    if (ranks_->size() > 1) return step(i, record);  // the others are in the middle of it: they must be told
     try {
-      return step(i, record);
-    } catch (const NumericError& error) {
-      record["error"] = error.what();
-    } catch (const OtError& error) {
-      record["error"] = error.what();
+      try {
+        return step(i, record);
+      } catch (const NumericError& error) {
+        ranks_->skip_step(error.what());
+      } catch (const OtError& error) {
+        ranks_->skip_step(error.what());
+      }
+    } catch (const SkippedStep& skipped) {
+      record["error"] = skipped.what();
+      return std::nan("");
     }
-    return std::nan("");
   }
   static std::string note(double loss) {
     char words[32];
@@ -216,7 +219,8 @@ class TrainingRun {
   void restore() {
     std::vector<std::string> skipped;
     const Checkpoint checkpoint = checkpoints_.latest(true, &skipped);
-    for (const auto& message : skipped) std::fprintf(stderr, "%s: skipped: %s\n", name_.c_str(), message.c_str());
+    for (const auto& message : skipped)
+      if (ranks_->first()) std::fprintf(stderr, "%s: skipped: %s\n", name_.c_str(), message.c_str());
     require_same_network(checkpoint, "", slots_, state_);
     require_same_run(checkpoint);
     load_state(*checkpoint.file, slots_);

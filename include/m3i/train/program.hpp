@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "m3i/core/parallel.hpp"
+#include "m3i/dist/ranks.hpp"
 #include "m3i/io/json.hpp"
 #include "m3i/nn/init.hpp"
 #include "m3i/train/guard.hpp"
@@ -53,6 +54,20 @@ struct ProgramOptions {
     if (config.run.threads > 0) set_thread_count(int(config.run.threads));
     seed_initializer(config.run.seed);
     return config;
+  }
+
+  /// Calls body(config, communicator) on each rank, with the device of that rank in run.device, and returns the exit
+  /// code. Each rank loads the configuration itself: a GPU must not be touched before.
+  template <class Body>
+  int run_on_ranks(const Body& body) const {
+    if (show_config) load();
+    return run_ranks(ranks, [&](Communicator& started) {
+      MethodConfig config = load();
+      const Device device = device_of_rank(started, Device::parse(config.run.device));
+      config.run.device = device.text();
+      const auto gpu = gpu_communicator(started, device);
+      return body(config, gpu ? *gpu : started);
+    });
   }
 };
 

@@ -131,8 +131,10 @@ class TrainingBatches {
                   bool with_labels,
                   const MethodConfig& config,
                   const FinetuneConfig& training,
+                  const BatchShard& shard,
                   Index first_item)
       : entries_(std::move(entries)),
+        count_(shard.count),
         loader_(
             Index(entries_.size()),
             [this,
@@ -154,17 +156,18 @@ class TrainingBatches {
               return augment(source.stored_image(entry), labels, cropped, place.epoch, place.item, begin);
             },
             {.threads = int(config.data.workers),
-             .ahead = 2 * training.batch_size,
+             .ahead = 2 * shard.count,
              .seed = config.run.seed,
              .epoch = first_item / Index(entries_.size()),
-             .position = first_item % Index(entries_.size())},
+             .position = first_item % Index(entries_.size()),
+             .shard = shard},
             [this, &cohort](Index item) { return cohort.entry(entries_[std::size_t(item)]).image; }) {}
 
-  /// The next batch, for work that is given before the next call.
-  VolumeBatch next(Index size, Device device) {
+  /// The next batch, or this process's part of it, for work that is given before the next call.
+  VolumeBatch next(Device device) {
     std::vector<AugmentedSample> samples;
     std::vector<Index> entries;
-    for (Index i = 0; i < size; ++i) {
+    for (Index i = 0; i < count_; ++i) {
       auto [value, place] = loader_.next();
       samples.push_back(std::move(value));
       entries.push_back(entries_[std::size_t(place.item)]);
@@ -179,6 +182,7 @@ class TrainingBatches {
   static constexpr std::uint64_t patch_stream = 0x7061746368;  // "patch"
 
   std::vector<Index> entries_;
+  Index count_;
   Loader<AugmentedSample> loader_;
   Uploader<float> upload_images_;
   Uploader<std::int64_t> upload_labels_;
