@@ -74,8 +74,6 @@ namespace detail {
 
 inline constexpr Index attention_block = 64;
 
-M3I_HD inline Index smaller(Index a, Index b) { return a < b ? a : b; }
-
 /// out[r, c] = factor * source(r)[c], or transposed at out[c * step + r]; a null source gives zeros, and so do the rows
 /// and columns up to inner extents.
 template <bool transposed, class Team, class A, class E, class Source>

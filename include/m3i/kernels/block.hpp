@@ -37,6 +37,8 @@ M3I_HD constexpr Index inner_extent(Index n) {
   return is_small_float<E> ? (n + 15) / 16 * 16 : n;
 }
 
+M3I_HD constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
+
 /// Cuts scratch memory into blocks; with a null base it only counts.
 struct BlockCutter {
   std::byte* base;
@@ -47,11 +49,11 @@ struct BlockCutter {
     bytes += block_extent<E>(rows) * block_step<E>(cols) * Index(sizeof(E));
     return block;
   }
-  /// n numbers.
+  /// n numbers, or other plain things.
   template <class E>
   M3I_HD E* line(Index n) {
     E* const first = base ? reinterpret_cast<E*>(base + bytes) : nullptr;
-    bytes += block_extent<E>(n) * Index(sizeof(E));
+    bytes += (n * Index(sizeof(E)) + 63) / 64 * 64;
     return first;
   }
 };
