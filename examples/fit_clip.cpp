@@ -74,8 +74,7 @@ double training_step(const Clip<T>& clip,
   return descend(loss, trainer, parallel, towers.precision(), record);
 }
 
-int run(
-    const std::string& path, const std::string& out, const MethodConfig& config, bool resume, Communicator& ranks) {
+int run(const std::string& path, const std::string& out, const MethodConfig& config, bool resume, Communicator& ranks) {
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
   const Index n = Index(triplets.size()), batch = std::min(config.clip.batch_size, n), per_epoch = n / batch;
@@ -147,8 +146,7 @@ int main(int argc, char** argv) {
     options.add_ranks_to(app);
     app.footer("Example:  fit_clip data/triplets.jsonl runs/clip --config configs/demo.json");
     parse_command_line<CLI::ParseError>(app, argc, argv, options);
-    return options.run_on_ranks([&](const MethodConfig& config, Communicator& ranks) {
-      return run(triplets, out, config, resume, ranks);
-    });
+    return options.run_on_ranks(
+        [&](const MethodConfig& config, Communicator& ranks) { return run(triplets, out, config, resume, ranks); });
   });
 }

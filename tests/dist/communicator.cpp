@@ -127,3 +127,23 @@ TEST_CASE("dist: sizes, types and calls that differ are named", "[dist][errors]"
                     Catch::Contains("barrier") && Catch::Contains("broadcast of 2 f64"));
   CHECK_THROWS_AS(fork_ranks(0, [](Communicator&) { return 0; }), ConfigError);
 }
+
+TEST_CASE("dist: a rank that skips a step takes the others along, and all go on", "[dist][errors]") {
+  CHECK(fork_ranks(3, [](Communicator& c) {
+          int skipped = 0;
+          for (int step = 0; step < 3; ++step) {
+            try {
+              if (c.rank() == 1 && step == 1) c.skip_step("no plan exists");
+              c.all_reduce_sum(Tensor<float>::zeros({5}));
+              expect(step != 1, "rank ", c.rank(), " has not noticed");
+            } catch (const SkippedStep& why) {
+              expect(std::string(why.what()) == "rank 1: no plan exists", why.what());
+              ++skipped;
+            }
+          }
+          c.barrier();
+          return skipped;
+        }) == 1);
+  OneProcess alone;
+  CHECK_THROWS_WITH(alone.skip_step("no plan exists"), "no plan exists");
+}

@@ -31,6 +31,19 @@ TEST_CASE("dist: ranks of mpirun sum, gather, broadcast and train as one process
   CHECK_NOTHROW(testing::require_close(trace.weights, expected.weights, 1e-12, "weight"));
 }
 
+TEST_CASE("dist: ranks of mpirun skip a step together", "[.][mpi]") {
+  MpiCommunicator c;
+  std::string why;
+  try {
+    if (c.rank() == c.size() - 1) c.skip_step("no plan exists");
+    c.all_reduce_sum(Tensor<float>::zeros({5}));
+  } catch (const SkippedStep& skipped) {
+    why = skipped.what();
+  }
+  CHECK(why == text("rank ", c.size() - 1, ": no plan exists"));
+  c.barrier();
+}
+
 TEST_CASE("dist: a rank of mpirun that throws ends all with its reason", "[.][mpi_failure]") {
   mpi_ranks([](Communicator& c) {
     c.barrier();

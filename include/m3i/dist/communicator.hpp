@@ -25,6 +25,10 @@ struct RankError : Error {
   using Error::Error;
 };
 
+/// Another rank has failed, and says why itself.
+struct RankFailed : RankError {
+  using RankError::RankError;
+};
 /// A rank cannot take the step that all are in; none has taken it.
 struct SkippedStep : RankError {
   using RankError::RankError;
@@ -163,7 +167,7 @@ class Communicator {
     std::vector<RankCall> calls(static_cast<std::size_t>(size()));
     collect(as_bytes(&mine), as_bytes(calls.data()), sizeof mine);
     for (std::size_t r = 0; r < calls.size(); ++r)
-      if (calls[r].is("failed")) fail<RankError>(mine.operation, ": rank ", r, " failed: ", calls[r].reason);
+      if (calls[r].is("failed")) fail<RankFailed>(mine.operation, ": rank ", r, " failed: ", calls[r].reason);
     for (std::size_t r = 0; r < calls.size(); ++r)
       if (calls[r].is("skips")) fail<SkippedStep>("rank ", r, ": ", calls[r].reason);
     for (std::size_t r = 1; r < calls.size(); ++r)

@@ -49,7 +49,7 @@ class MpiCommunicator final : public Communicator {
     static bool value = false;
     return value;
   }
-  /// Enters the comparison of calls with the reason; whoever does not come within `patience` seconds waits for nothing.
+  /// Enters the comparison of calls with the reason; waits five seconds for whoever does not come.
   void give_up(const std::string& why) override {
     aborting() = true;
     if (size_ == 1) return;
@@ -60,11 +60,15 @@ class MpiCommunicator final : public Communicator {
                        &request) != MPI_SUCCESS)
       return;
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-    for (int done = 0; !done && std::chrono::steady_clock::now() < deadline;) {
+    int done = 0;
+    while (!done && std::chrono::steady_clock::now() < deadline) {
       if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
       if (!done) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+    for (int r = 0; done && r < rank_; ++r) first_to_fail_ &= !calls[std::size_t(r)].is("failed");
   }
+  /// Whether no rank before this one has failed as well.
+  bool first_to_fail() const { return first_to_fail_; }
   void exchange(const std::byte* to, std::byte* from, std::size_t bytes) override {
     check(MPI_Alltoall(to, count(bytes), MPI_BYTE, from, count(bytes), MPI_BYTE, MPI_COMM_WORLD), "MPI_Alltoall");
   }
@@ -104,6 +108,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   int rank_ = 0, size_ = 1;
+  bool first_to_fail_ = true;
 };
 
 /// Calls body(communicator) as one rank of mpirun's and returns its exit code. When it throws, the others are told, the
@@ -111,24 +116,29 @@ class MpiCommunicator final : public Communicator {
 inline int mpi_ranks(const std::function<int(Communicator&)>& body) {
   MpiCommunicator communicator;
   if (!communicator.first()) silence_output();
-  const auto abort = [&](const std::string& why, bool own) {
-    if (own) communicator.give_up(why);
+  const auto abort = [&](const char* why, bool speaks) {
     std::fflush(stdout);
-    if (own || communicator.first()) std::fprintf(stderr, "rank %d: error: %s\n", communicator.rank(), why.c_str());
+    if (speaks) std::fprintf(stderr, "rank %d: error: %s\n", communicator.rank(), why);
     std::fflush(stderr);
-    std::this_thread::sleep_for(std::chrono::milliseconds(own ? 200 : 400));  // who knows the reason speaks first
+    std::this_thread::sleep_for(std::chrono::milliseconds(speaks ? 200 : 400));  // who knows the reason ends first
     MpiCommunicator::aborting() = true;
     MPI_Abort(MPI_COMM_WORLD, 2);
     return 2;
   };
+  const auto give_up = [&](const char* why) {
+    communicator.give_up(why);
+    return abort(why, communicator.first_to_fail());
+  };
   try {
     return body(communicator);
+  } catch (const RankFailed& error) {
+    return abort(error.what(), false);
   } catch (const RankError& error) {
-    return abort(error.what(), false);  // all have it, or nobody can be reached
+    return abort(error.what(), communicator.first());  // all have it, or nobody can be reached
   } catch (const std::exception& error) {
-    return abort(error.what(), true);
+    return give_up(error.what());
   } catch (...) {
-    return abort("unknown exception", true);
+    return give_up("unknown exception");
   }
 }
 
