@@ -48,9 +48,11 @@ int main() {
   Adam<float> adam({volumes, metric}, {.lr = 0.05});
   for (int step = 0; step <= 100; ++step) {
     const auto mpot = mpot_loss(volumes, slices, texts, metric);
-    if (step % 50 == 0)
-      std::printf("step %3d  excess loss %.2f and %.2f, mass on the diagonal %.2f and %.2f\n", step,
-                  mpot.pairs[0].excess, mpot.pairs[1].excess, mpot.pairs[0].diagonal_mass, mpot.pairs[1].diagonal_mass);
+    if (step % 50 == 0) {
+      const auto pairs = mpot.pairs();
+      std::printf("step %3d  excess loss %.2f and %.2f, mass on the diagonal %.2f and %.2f\n", step, pairs[0].excess,
+                  pairs[1].excess, pairs[0].diagonal_mass, pairs[1].diagonal_mass);
+    }
     clear_gradients<float>({volumes, metric});
     backward(mpot.loss);
     adam.step();

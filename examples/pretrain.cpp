@@ -71,8 +71,9 @@ Var<T> alignment_loss(const Var<T>& h_x,
   if (c.alignment == choice::Alignment::info_nce)
     return info_nce(h_x, h_s, model.log_scale) + info_nce(h_x, h_t, model.log_scale);
   const auto mpot = mpot_loss(h_x, h_s, h_t, model.metric, mpot_options(c.mpot));  // C_M, Bregman, KL
-  log_pair(record, "ot_slice", mpot.pairs[0]);
-  log_pair(record, "ot_text", mpot.pairs[1]);
+  const auto pairs = mpot.pairs();
+  log_pair(record, "ot_slice", pairs[0]);
+  log_pair(record, "ot_text", pairs[1]);
   return mpot.loss;
 }
 

@@ -47,7 +47,7 @@ int main(int argc, char** argv) {
     synchronize(device);
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     loss = result.loss.value().item();
-    iterations = result.pairs[0].iterations;
+    iterations = result.pairs()[0].iterations;
   }
   std::printf(
       "{\"work\": \"mPOT loss and gradients, b = %ld, d = %ld\", \"device\": \"%s\", \"step_s\": %.5f, \"loss\": %.9g, "

@@ -1,7 +1,10 @@
 #pragma once
 /// Differentiable partial optimal transport.
 
+#include "m3i/ot/block_solver.hpp"
+#include "m3i/ot/block_system.hpp"
 #include "m3i/ot/cost.hpp"
+#include "m3i/ot/cost_kernels.hpp"
 #include "m3i/ot/dual_system.hpp"
 #include "m3i/ot/implicit.hpp"
 #include "m3i/ot/mpot_loss.hpp"

@@ -97,7 +97,7 @@ TEST_CASE("mPOT overfits 16 triplets: nearly all mass of both plans is on the di
     return mpot_loss(x, data.slices, data.texts, model.metric, options).loss;
   });
   const auto result = mpot_loss(Var<float>(h), data.slices, data.texts, model.metric, options);
-  for (const auto& pair : result.pairs) {
+  for (const auto& pair : result.pairs()) {
     INFO(pair.text());
     CHECK(pair.converged);
     CHECK(pair.diagonal_mass > 0.95 * options.mass);

@@ -2,12 +2,14 @@
 /// The mPOT loss: how far the partial transport plan between paired embeddings is from pairing each with its own.
 
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "m3i/autodiff/record.hpp"
 #include "m3i/kernels/gather.hpp"
+#include "m3i/ot/block_solver.hpp"
 #include "m3i/ot/cost.hpp"
 #include "m3i/ot/implicit.hpp"
 #include "m3i/ot/partial_ot.hpp"
@@ -48,41 +50,24 @@ struct MpotPair {
 
 template <class T>
 struct MpotResult {
-  Var<T> loss;                  ///< scalar
-  std::vector<MpotPair> pairs;  ///< one for each target, in their order
+  Var<T> loss;  ///< scalar
+  std::function<std::vector<MpotPair>()> report;
+
+  /// One for each target, in their order. What was solved on a GPU is copied from there now, and not before: after the
+  /// replay of a recorded step, it is what that replay found.
+  std::vector<MpotPair> pairs() const { return report(); }
 };
 
 namespace detail {
-
-/// One pair between forward and backward.
-struct MpotState {
-  PairwiseCost cost;
-  OtResult result;
-};
 
 inline double mpot_floor(OtLoss kind, double mass, Index b) {
   const double kl = -std::log(mass);
   return kind == OtLoss::cross_entropy ? kl + std::log(double(b)) : kind == OtLoss::generalised ? kl + mass - 1 : kl;
 }
 
-inline MpotPair mpot_report(const MpotState& state, const Tensor<double>& target, OtLoss kind) {
-  const OtResult& r = state.result;
-  const Index b = target.shape()[0];
-  MpotPair pair;
-  pair.converged = r.converged, pair.degenerate = !(state.cost.largest.item() > 0);
-  pair.residual = r.residual, pair.iterations = r.iterations;
-  pair.active_rows = r.active_rows, pair.active_cols = r.active_cols;
-  pair.plan = r.plan();
-  for (Index i = 0; i < b; ++i) pair.diagonal_mass += pair.plan.data()[i * (b + 1)];
-  pair.loss = ot_loss(r, target, kind);
-  pair.floor = mpot_floor(kind, r.mass, b);
-  pair.excess = pair.loss - pair.floor;
-  return pair;
-}
-
 /// x += dx, whatever the type and device of x.
 template <class T>
-void add_host_gradient(const Var<T>& x, const Tensor<double>& dx) {
+void add_gradient(const Var<T>& x, const Tensor<double>& dx) {
   if (x.needs_grad()) gather_add(cast<T>(dx).to(x.device()), x.grad(), SameIndex{});
 }
 
@@ -92,40 +77,145 @@ inline void add_term(const Tensor<double>& x, Tensor<double>& sum) {
   else gather_add(x, sum, SameIndex{});
 }
 
+/// The shape [b, d] that all embeddings share.
 template <class T>
-Tensor<double> mpot_input(const std::string& name, const Var<T>& x, const Shape& expected) {
+void mpot_check_input(const std::string& name, const Var<T>& x, const Shape& expected) {
   ot_require(x.defined() && x.rank() == 2, "invalid_shape", "mpot_loss: ", name, " has shape ",
              x.defined() ? x.shape() : Shape{}, ", expected [b, d]");
   ot_require(x.size() > 0, "empty_input", "mpot_loss: ", name, " has shape ", x.shape(), " and holds nothing");
   ot_require(x.shape()[0] == expected[0], "not_square", "mpot_loss: ", name, " has ", x.shape()[0], " rows, x has ",
              expected[0], "; row i is paired with row i");
   ot_require(x.shape() == expected, "invalid_shape", "mpot_loss: ", name, " is ", x.shape(), ", x is ", expected);
-  const Tensor<double> host = cast<double>(x.value().to(Device::cpu()));
-  ot_require_finite(("mpot_loss: " + name).c_str(), host);
-  return host;
+}
+/// Its values in double, on the device that works on them; on the host they are looked at.
+template <class T>
+Tensor<double> mpot_input(const std::string& name, const Var<T>& x, Device work) {
+  const Tensor<double> values = cast<double>(x.value().to(work));
+  if (work.kind == Device::Kind::cpu) ot_require_finite(("mpot_loss: " + name).c_str(), values);
+  return values;
 }
 
+/// The problems of one loss, solved: the sum of their losses, its gradient by the cost of each, and what is reported.
+struct MpotSolution {
+  Tensor<double> loss;  ///< scalar, on the device that worked
+  std::function<Tensor<double>(std::size_t)> slope;
+  std::function<std::vector<MpotPair>()> report;
+};
+
+inline MpotSolution mpot_on_host(const std::vector<PairwiseCost>& costs, const MpotOptions& options) {
+  std::vector<OtProblem> problems;
+  for (const PairwiseCost& c : costs)
+    problems.push_back({.cost = c.cost, .mass = options.mass, .epsilon = options.epsilon});
+  OtOptions solver = options.solver;
+  solver.keep_history = options.gradient == OtGradient::unrolled;
+  const auto results =
+      std::make_shared<const std::vector<OtResult>>(solve_partial_ot(std::span<const OtProblem>(problems), solver));
+  const Index b = costs[0].cost.shape()[0];
+  const Tensor<double> identity = ot_identity_target(b, b);
+  std::vector<MpotPair> pairs;
+  double total = 0;
+  for (std::size_t k = 0; k < costs.size(); ++k) {
+    const OtResult& r = (*results)[k];
+    MpotPair pair;
+    pair.converged = r.converged, pair.degenerate = !(costs[k].largest.item() > 0);
+    pair.residual = r.residual, pair.iterations = r.iterations;
+    pair.active_rows = r.active_rows, pair.active_cols = r.active_cols;
+    pair.plan = r.plan();
+    for (Index i = 0; i < b; ++i) pair.diagonal_mass += pair.plan.data()[i * (b + 1)];
+    pair.loss = ot_loss(r, identity, options.loss);
+    pair.floor = mpot_floor(options.loss, r.mass, b);
+    pair.excess = pair.loss - pair.floor;
+    total += pair.loss;
+    pairs.push_back(std::move(pair));
+  }
+  const auto slope = [results, identity, implicit = options.gradient == OtGradient::implicit](std::size_t k) {
+    const OtResult& r = (*results)[k];
+    return implicit ? ot_implicit_gradient(r, identity) : ot_unrolled_gradient(r, identity);
+  };
+  return {Tensor<double>::scalar(total), slope, [pairs = std::move(pairs)] { return pairs; }};
+}
+
+/// The same by one team a problem, without a word to the host.
+struct SumOfLosses {
+  const OtBlockReport* reports;
+  double* loss;
+  Index count;
+  M3I_HD void operator()(Index) const {
+    *loss = 0;
+    for (Index k = 0; k < count; ++k) *loss += reports[k].loss;
+  }
+};
+
+inline MpotSolution mpot_in_blocks(const std::vector<PairwiseCost>& costs, const MpotOptions& options) {
+  ot_check_scalars(options.mass, options.epsilon);
+  ot_check_feasible(options.mass, 1, 1);
+  const Device device = costs[0].cost.device();
+  const Index count = Index(costs.size()), b = costs[0].cost.shape()[0];
+  const Tensor<double> all({count, b, b}, device), plans(all.shape(), device), slopes(all.shape(), device);
+  const Tensor<double> reports({count, OtBlockReport::count}, device), loss({}, device);
+  for (Index k = 0; k < count; ++k) all[k].copy_from(costs[std::size_t(k)].cost);
+  const double tolerance = options.solver.tolerance != 0 ? options.solver.tolerance : 1e-12;
+  auto* const found = reinterpret_cast<OtBlockReport*>(reports.data());
+  const OtBlock block{
+      b,          options.mass, options.epsilon, tolerance, options.loss, ot_is_equality(options.mass, 1),
+      all.data(), plans.data(), slopes.data(),   found};
+  device_rows_with_scratch(device, count, OtBlock::State(block, 0, nullptr).bytes, block);
+  for_each(device, 1, SumOfLosses{found, loss.data(), count});
+  const auto report = [=, kind = options.loss, mass = options.mass] {
+    std::vector<MpotPair> pairs;
+    const Tensor<double> host = reports.to(Device::cpu());
+    for (Index k = 0; k < count; ++k) {
+      const auto& r = reinterpret_cast<const OtBlockReport*>(host.data())[k];
+      MpotPair pair;
+      pair.converged = r.converged > 0, pair.degenerate = !(costs[std::size_t(k)].largest.item() > 0);
+      pair.residual = r.residual, pair.iterations = Index(r.steps);
+      pair.active_rows = Index(r.active_rows), pair.active_cols = Index(r.active_cols);
+      pair.diagonal_mass = r.diagonal_mass, pair.loss = r.loss;
+      pair.floor = mpot_floor(kind, mass, b);
+      pair.excess = pair.loss - pair.floor;
+      pair.plan = plans[k].to(Device::cpu()).clone();
+      pairs.push_back(std::move(pair));
+    }
+    return pairs;
+  };
+  return {loss, [slopes](std::size_t k) { return slopes[Index(k)]; }, report};
+}
+
+/// Whether mpot_in_blocks() does what the options ask for.
+inline bool mpot_fits_blocks(Device device, Index b, const MpotOptions& options) {
+  const OtOptions& solver = options.solver;
+  return device.kind != Device::Kind::cpu && b <= std::min(ot_block_limit, solver.newton_limit) &&
+         solver.solver == OtSolver::newton && solver.precision == OtPrecision::f64 && solver.tolerance >= 0 &&
+         options.gradient == OtGradient::implicit;
+}
+
+/// to = x * factor[0]
+struct TimesScalar {
+  const double *x, *factor;
+  double* to;
+  M3I_HD void operator()(Index i) const { to[i] = x[i] * *factor; }
+};
+
 template <class T>
-void mpot_backward(const std::vector<MpotState>& states,
-                   const Tensor<double>& identity,
-                   OtGradient kind,
-                   double scale,
+void mpot_backward(const std::vector<PairwiseCost>& costs,
+                   const MpotSolution& solution,
+                   const Tensor<T>& dy,
                    const Var<T>& x,
                    const std::vector<Var<T>>& targets,
                    const Var<T>& metric) {
+  const Device work = costs[0].cost.device();
+  const Tensor<double> upstream = cast<double>(dy.to(work));
   Tensor<double> dx, dmetric;
-  for (std::size_t k = 0; k < states.size(); ++k) {
-    const MpotState& s = states[k];
-    const Tensor<double> dcost = kind == OtGradient::implicit ? ot_implicit_gradient(s.result, identity)
-                                                              : ot_unrolled_gradient(s.result, identity);
-    for (double& v : dcost.span()) v *= scale;
-    const CostGradient g = pairwise_cost_backward(s.cost, dcost);
+  for (std::size_t k = 0; k < costs.size(); ++k) {
+    const Tensor<double> slope = solution.slope(k), dcost(slope.shape(), work);
+    for_each(work, slope.size(), TimesScalar{slope.data(), upstream.data(), dcost.data()});
+    const CostGradient g = pairwise_cost_backward(costs[k], dcost);
     add_term(g.x, dx);
     if (g.metric.defined()) add_term(g.metric, dmetric);
-    add_host_gradient(targets[k], g.y);
+    add_gradient(targets[k], g.y);
   }
-  add_host_gradient(x, dx);
-  if (metric.defined()) add_host_gradient(metric, dmetric);
+  add_gradient(x, dx);
+  if (metric.defined()) add_gradient(metric, dmetric);
 }
 
 }  // namespace detail
@@ -138,8 +228,11 @@ void mpot_backward(const std::vector<MpotState>& states,
 ///   metric   [d, d], [k, d] or [d] as options.cost.metric says; undefined for euclidean
 ///   ->       scalar, and a report for each target
 ///
-/// Gradients: x, each target, metric. Host work in double for any T; on a GPU only the embeddings are copied. The pairs
-/// are solved in parallel; bits do not depend on the threads. Throws OtError before any work.
+/// Gradients: x, each target, metric. Work in double for any T. On a GPU, batches of up to 128 are solved there, one
+/// block of threads a pair, and nobody waits for the host, so that a CUDA graph can record the loss; what is wrong with
+/// their values (infinity, a zero row, a metric with a negative eigenvalue) makes the loss NaN. Larger ones, and other
+/// solvers than Newton's, work on copies on the host. There the pairs are solved in parallel, bits do not depend on the
+/// threads, and such values throw OtError before any work.
 /// Source: the Med3DInsight paper, section 3.4.1, with the entropy's sign turned (see OtProblem).
 template <class T>
 MpotResult<T> mpot_loss(const Var<T>& x,
@@ -152,36 +245,26 @@ MpotResult<T> mpot_loss(const Var<T>& x,
                        "mpot_loss: the unrolled gradient differentiates dykstra sweeps; set solver = dykstra");
   const Var<T> used = options.cost.metric == Metric::euclidean ? Var<T>() : metric;
   require(used.defined() || options.cost.metric == Metric::euclidean, "mpot_loss: the metric is not defined");
-  const Index b = x.rank() == 2 ? x.shape()[0] : 0;
-  const Tensor<double> host_x = detail::mpot_input("x", x, x.shape());
-  const Tensor<double> host_metric = used.defined() ? cast<double>(used.value().to(Device::cpu())) : Tensor<double>();
-  const auto states = std::make_shared<std::vector<detail::MpotState>>();
-  std::vector<OtProblem> problems;
-  for (std::size_t k = 0; k < targets.size(); ++k) {
-    const Tensor<double> y = detail::mpot_input(text("target ", k), targets[k], x.shape());
-    states->push_back({pairwise_cost(host_x, y, host_metric, options.cost), {}});
-    problems.push_back({.cost = states->back().cost.cost, .mass = options.mass, .epsilon = options.epsilon});
-  }
-  OtOptions solver = options.solver;
-  solver.keep_history = options.gradient == OtGradient::unrolled;
-  std::vector<OtResult> results = solve_partial_ot(std::span<const OtProblem>(problems), solver);
-  const Tensor<double> identity = ot_identity_target(b, b);
-  MpotResult<T> out;
-  double total = 0;
-  for (std::size_t k = 0; k < targets.size(); ++k) {
-    (*states)[k].result = std::move(results[k]);
-    out.pairs.push_back(detail::mpot_report((*states)[k], identity, options.loss));
-    total += out.pairs.back().loss;
-  }
+  detail::mpot_check_input("x", x, x.shape());
+  for (std::size_t k = 0; k < targets.size(); ++k) detail::mpot_check_input(text("target ", k), targets[k], x.shape());
+
+  const bool in_blocks = detail::mpot_fits_blocks(x.device(), x.shape()[0], options);
+  const Device work = in_blocks ? x.device() : Device::cpu();
+  const Tensor<double> rows = detail::mpot_input("x", x, work);
+  const Tensor<double> weights = used.defined() ? cast<double>(used.value().to(work)) : Tensor<double>();
+  std::vector<PairwiseCost> costs;
+  for (std::size_t k = 0; k < targets.size(); ++k)
+    costs.push_back(
+        pairwise_cost(rows, detail::mpot_input(text("target ", k), targets[k], work), weights, options.cost));
+  const auto solution = in_blocks ? detail::mpot_in_blocks(costs, options) : detail::mpot_on_host(costs, options);
+
   std::vector<Var<T>> inputs{x};
   inputs.insert(inputs.end(), targets.begin(), targets.end());
   if (used.defined()) inputs.push_back(used);
-  out.loss = record<T>("mpot_loss", cast<T>(Tensor<double>::scalar(total)).to(x.device()), inputs,
-                       [=, kind = options.gradient](const Tensor<T>& dy) {
-                         const double scale = cast<double>(dy.to(Device::cpu())).item();
-                         detail::mpot_backward(*states, identity, kind, scale, x, targets, used);
-                       });
-  return out;
+  const Var<T> loss = record<T>("mpot_loss", cast<T>(solution.loss).to(x.device()), inputs, [=](const Tensor<T>& dy) {
+    detail::mpot_backward(costs, solution, dy, x, targets, used);
+  });
+  return {loss, solution.report};
 }
 
 /// The paper's two pairs: volume with slice, volume with text.

@@ -145,6 +145,17 @@ inline void ot_check_weight(const char* name, const char* side, const Tensor<dou
                " is negative; a weight is the mass that a point may carry");
 }
 
+inline void ot_check_scalars(double mass, double epsilon) {
+  ot_require(epsilon > 0 && math::is_finite(epsilon), "invalid_epsilon", "partial_ot: epsilon is ", epsilon,
+             "; expected a positive number in the unit of the cost, such as 0.05");
+  ot_require(mass > 0 && math::is_finite(mass), "invalid_mass", "partial_ot: the mass is ", mass,
+             "; expected a positive number");
+}
+inline void ot_check_feasible(double mass, double sum_p, double sum_q) {
+  ot_require(mass <= std::min(sum_p, sum_q) * (1 + 1e-9), "infeasible_mass", "partial_ot: a mass of ", mass,
+             " cannot be transported, p sums to ", sum_p, " and q to ", sum_q);
+}
+
 /// Copies in host memory with the defaults filled in, after every check that needs no target.
 inline OtProblem ot_checked(const OtProblem& given) {
   ot_require(given.cost.size() > 0, "empty_input", "partial_ot: the cost has shape ", given.cost.shape(),
@@ -156,16 +167,12 @@ inline OtProblem ot_checked(const OtProblem& given) {
   const Index n = problem.cost.shape()[0], m = problem.cost.shape()[1];
   problem.p = given.p.defined() ? given.p.to(Device::cpu()) : ot_uniform(n);
   problem.q = given.q.defined() ? given.q.to(Device::cpu()) : ot_uniform(m);
-  ot_require(given.epsilon > 0 && math::is_finite(given.epsilon), "invalid_epsilon", "partial_ot: epsilon is ",
-             given.epsilon, "; expected a positive number in the unit of the cost, such as 0.05");
-  ot_require(given.mass > 0 && math::is_finite(given.mass), "invalid_mass", "partial_ot: the mass is ", given.mass,
-             "; expected a positive number");
+  ot_check_scalars(given.mass, given.epsilon);
   ot_check_weight("p", "rows", problem.p, n);
   ot_check_weight("q", "columns", problem.q, m);
   ot_require_finite("partial_ot: cost", problem.cost);
   const double sum_p = ot_sum(problem.p), sum_q = ot_sum(problem.q);
-  ot_require(given.mass <= std::min(sum_p, sum_q) * (1 + 1e-9), "infeasible_mass", "partial_ot: a mass of ", given.mass,
-             " cannot be transported, p sums to ", sum_p, " and q to ", sum_q);
+  ot_check_feasible(given.mass, sum_p, sum_q);
   return problem;
 }
 
