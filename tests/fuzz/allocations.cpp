@@ -50,6 +50,9 @@ void give(void* block) noexcept {
 
 }  // namespace
 
+#if M3I_CUDA
+#pragma nv_diag_suppress 20011  // nvcc takes these operators for device code as well; no device code uses them
+#endif
 void* operator new(std::size_t bytes) { return take_or_throw(bytes); }
 void* operator new[](std::size_t bytes) { return take_or_throw(bytes); }
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return take(bytes); }
