@@ -139,7 +139,8 @@ double training_step(const Med3DInsight& model,
   });
 }
 
-/// Features of the frozen towers, one row a triplet. They are computed once: neither tower is in memory afterwards.
+/// Features of the frozen towers, one row a triplet. They are computed once, a share by each rank: neither tower is in
+/// memory afterwards.
 struct FrozenFeatures {
   Tensor<T> slices, texts;
   Index width() const { return slices.shape()[1]; }
@@ -148,13 +149,17 @@ struct FrozenFeatures {
 FrozenFeatures frozen_features(const std::string& folder,
                                const std::vector<Triplet>& triplets,
                                const std::string& path,
-                               const MethodConfig& config) {
+                               const MethodConfig& config,
+                               Communicator& ranks) {
   const Towers towers = load_towers(folder);
   to(towers.clip, Device::parse(config.run.device));
-  const auto texts = text_features(towers, captions_of(triplets), long_text(config.clip.long_captions));
+  const auto texts = text_features(towers, captions_of(triplets), long_text(config.clip.long_captions), ranks);
   std::printf("pretrain: captions: %lld tokens, the longest %lld, %lld not read by the tower\n",
               (long long)texts.tokens, (long long)texts.longest, (long long)texts.lost);
-  return {image_features(towers, triplet_pixels(towers, triplets, path)), texts.features};
+  const auto pixels = [&](Index first, Index last) {
+    return triplet_pixels(towers, std::span(triplets).subspan(std::size_t(first), std::size_t(last - first)), path);
+  };
+  return {image_features(towers, Index(triplets.size()), pixels, ranks), texts.features};
 }
 
 /// Volumes come from the loader's threads, preprocessed once; features are looked up.
@@ -255,7 +260,7 @@ int run(const std::string& path,
                        "pretrain.batch_size ", batch, " on ", ranks.size(), " ranks leaves one triplet to each, and ",
                        "alignment compares pairs; use more, or pretrain.alignment_batch=global");
 
-  const FrozenFeatures features = frozen_features(towers, triplets, path, config);
+  const FrozenFeatures features = frozen_features(towers, triplets, path, config, ranks);
   const Med3DInsight model(config, features.width());
   to(model, device);
   const VolumeTower<T> weights(model.network, model.psat);

@@ -9,3 +9,4 @@
 #include "m3i/dist/nccl.hpp"
 #include "m3i/dist/output.hpp"
 #include "m3i/dist/ranks.hpp"
+#include "m3i/dist/shared_rows.hpp"

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "../catch.hpp"
+#include "m3i/dist/fork.hpp"
 #include "m3i/text/bpe_learn.hpp"
 #include "m3i/train/towers.hpp"
 #include "m3i/train/volumes.hpp"
@@ -56,6 +57,32 @@ TEST_CASE("towers: a saved folder loads to the same features", "[train]") {
   CHECK(a.features.to_vector() == b.features.to_vector());
   CHECK(a.lost == 0);
   CHECK(text_features(made, captions, LongText::truncate).lost > 0);
+}
+
+TEST_CASE("towers: features that ranks share are those of one process, bit for bit", "[train][dist]") {
+  seed_initializer(1);
+  const Towers towers = make_towers(small_clip(), learn_merges(captions, 40));
+  std::vector<Tensor<float>> pictures;
+  std::vector<std::string> texts;
+  for (Index i = 0; i < 70; ++i) {  // three batches
+    pictures.push_back(tower_pixels(towers, ramp(9 + i, 16)));
+    texts.push_back(captions[std::size_t(i) % captions.size()] + text(" ", i));
+  }
+  const auto pixels = stack<float>(pictures);
+  const auto images = image_features(towers, pixels);
+  const auto expected = text_features(towers, texts, LongText::mean_of_chunks);
+  const int ranks = GENERATE(2, 4);
+  CHECK_NOTHROW(fork_ranks(ranks, [&](Communicator& c) {
+    const auto read = [&](Index first, Index last) {
+      require<Error>(first / 32 % c.size() == c.rank(), "rank ", c.rank(), " reads picture ", first);
+      return pixels.slice(first, last);
+    };
+    require<Error>(image_features(towers, 70, read, c).to_vector() == images.to_vector(), "pictures");
+    const auto own = text_features(towers, texts, LongText::mean_of_chunks, c);
+    require<Error>(own.features.to_vector() == expected.features.to_vector(), "captions");
+    require<Error>(own.tokens == expected.tokens, "tokens");
+    return 0;
+  }));
 }
 
 TEST_CASE("towers: what is missing or does not fit in a folder is named", "[train][errors]") {

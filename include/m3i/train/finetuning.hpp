@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "m3i/dist/shared_rows.hpp"
 #include "m3i/train/cohort.hpp"
 #include "m3i/train/finetune.hpp"
 #include "m3i/train/program.hpp"
@@ -43,10 +44,8 @@ struct FinetuneTask {
 /// f(entry) for each entry, computed by the ranks in turn; the same values on all of them, whatever their number.
 template <class F>
 std::vector<double> shared_scores(Communicator& ranks, const std::vector<Index>& entries, const F& f) {
-  const auto scores = Tensor<double>::zeros({Index(entries.size())});
-  for (Index i = ranks.rank(); i < scores.size(); i += ranks.size()) scores.data()[i] = f(entries[std::size_t(i)]);
-  ranks.all_reduce_sum(scores);
-  return scores.to_vector();
+  const auto score = [&](Index i, Index) { return Tensor<double>::full({1, 1}, f(entries[std::size_t(i)])); };
+  return shared_rows<double>(ranks, Index(entries.size()), 1, 1, score).to_vector();
 }
 
 /// One fine-tuning on one process or several, which share each batch and the validation; the first alone writes.

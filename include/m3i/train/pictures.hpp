@@ -1,6 +1,7 @@
 #pragma once
 /// The slices of triplets as pictures in [0, 1], taken from their volumes.
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,10 +21,8 @@ inline Tensor<float> read_triplet_picture(const Triplet& t, const std::string& p
   return triplet_picture(volume, t);
 }
 
-/// The pictures of all triplets as the image tower's input, [N, image, image, 3].
-inline Tensor<float> triplet_pixels(const Towers& towers,
-                                    const std::vector<Triplet>& triplets,
-                                    const std::string& path) {
+/// The pictures of triplets as the image tower's input, [N, image, image, 3].
+inline Tensor<float> triplet_pixels(const Towers& towers, std::span<const Triplet> triplets, const std::string& path) {
   const Index size = towers.clip.options.image;
   const Tensor<float> out({Index(triplets.size()), size, size, 3});
   parallel_for(Index(triplets.size()), [&](Index i) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "m3i/dist/shared_rows.hpp"
 #include "m3i/imaging/resize2d.hpp"
 #include "m3i/io/json.hpp"
 #include "m3i/models/clip.hpp"
@@ -166,18 +167,21 @@ inline Tensor<float> tower_pixels(const Towers& towers, const Tensor<float>& pic
   return out;
 }
 
-/// Unit features of prepared pixels [N, image, image, 3] -> [N, width], in host memory. Records nothing; batches of 32.
-inline Tensor<float> image_features(const Towers& towers, const Tensor<float>& pixels) {
+/// Unit features of n pictures -> [n, width], in host memory. pixels(first, last) prepares some of them as [last -
+/// first, image, image, 3]. Batches of 32, which the ranks share; records nothing.
+template <class Pixels>
+Tensor<float> image_features(const Towers& towers, Index n, const Pixels& pixels, Communicator& ranks) {
   NoGrad guard;
-  const Index n = pixels.shape()[0];
   const Device device = towers.clip.logit_scale.device();
-  const Tensor<float> out({n, towers.width()});
-  for (Index first = 0; first < n; first += 32) {
-    const Index last = std::min(n, first + 32);
-    out.slice(first, last)
-        .copy_from(l2_normalize(towers.clip.encode_image(Var<float>(pixels.slice(first, last).to(device)))).value());
-  }
-  return out;
+  return shared_rows<float>(ranks, n, towers.width(), 32, [&](Index first, Index last) {
+    return l2_normalize(towers.clip.encode_image(Var<float>(pixels(first, last).to(device)))).value();
+  });
+}
+/// The same in one process, for all pixels [N, image, image, 3].
+inline Tensor<float> image_features(const Towers& towers, const Tensor<float>& pixels) {
+  OneProcess alone;
+  return image_features(
+      towers, pixels.shape()[0], [&](Index first, Index last) { return pixels.slice(first, last); }, alone);
 }
 
 /// What captions became: unit features [N, width], and how many tokens the tower did not read.
@@ -187,19 +191,20 @@ struct TextFeatures {
 };
 
 /// Unit features of captions. A caption in several chunks gets the mean of their unit features, of unit length again.
-inline TextFeatures text_features(const Towers& towers, const std::vector<std::string>& captions, LongText policy) {
+/// Batches of 32 chunks, which the ranks share.
+inline TextFeatures text_features(const Towers& towers,
+                                  const std::vector<std::string>& captions,
+                                  LongText policy,
+                                  Communicator& ranks) {
   NoGrad guard;
   const TokenRows rows = towers.tokenizer->tokenize(captions, policy, towers.clip.options.context);
   const Index n = rows.ids.shape()[0], d = towers.width();
   TextFeatures out{Tensor<float>::zeros({Index(captions.size()), d})};
-  for (Index first = 0; first < n; first += 32) {
-    const Index last = std::min(n, first + 32);
-    const Tensor<float> part =
-        l2_normalize(towers.clip.encode_text(rows.ids.slice(first, last))).value().to(Device::cpu());
-    for (Index i = first; i < last; ++i)
-      for (Index c = 0; c < d; ++c)
-        out.features.data()[rows.text[std::size_t(i)] * d + c] += part.data()[(i - first) * d + c];
-  }
+  const auto chunks = shared_rows<float>(ranks, n, d, 32, [&](Index first, Index last) {
+    return l2_normalize(towers.clip.encode_text(rows.ids.slice(first, last))).value();
+  });
+  for (Index i = 0; i < n; ++i)
+    for (Index c = 0; c < d; ++c) out.features.data()[rows.text[std::size_t(i)] * d + c] += chunks.data()[i * d + c];
   out.features = l2_normalize(Var<float>(out.features)).value();
   for (std::size_t i = 0; i < captions.size(); ++i) {
     out.tokens += rows.tokens[i];
@@ -207,6 +212,11 @@ inline TextFeatures text_features(const Towers& towers, const std::vector<std::s
     out.longest = std::max(out.longest, rows.tokens[i]);
   }
   return out;
+}
+/// The same in one process.
+inline TextFeatures text_features(const Towers& towers, const std::vector<std::string>& captions, LongText policy) {
+  OneProcess alone;
+  return text_features(towers, captions, policy, alone);
 }
 
 }  // namespace M3I_ABI
