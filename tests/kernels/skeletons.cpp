@@ -105,7 +105,8 @@ struct Product {
       const bool inside = i < down && j < across;
       p[i * p_step + j] = E(!inside ? A(0) : turned ? from_a[j * k + i] : from_a[i * k + j]);
     });
-    round_block(team, k, n, from_b, n, q, q_step);
+    each_cell(team, inner_extent<E>(k), n,
+              [=](Index i, Index j) { q[i * q_step + j] = E(i < k ? from_b[i * n + j] : A(0)); });
     multiply(team, m, n, k, p, turned ? 1 : p_step, turned ? p_step : 1, q, q_step, w.r, step, false);
     multiply(team, m, n, k, p, turned ? 1 : p_step, turned ? p_step : 1, q, q_step, w.r, step, true);
     each_cell(team, m, n, [=](Index i, Index j) { to[i * n + j] = r[i * step + j]; });

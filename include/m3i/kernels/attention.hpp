@@ -155,42 +155,69 @@ template <class Team, class T>
     for (Index r = 0; r < rows; ++r) source.ask_for_next(r);
 }
 
-template <class Team, class A>
-M3I_HD inline void scale_scores(Team team, A scale, Index keys, Index queries, A* s, Index step) {
-  each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] *= scale; });
-}
+/// What becomes of the scores of a block, keys from j0 and queries from i0: scale, bias and masks.
+template <class T>
+struct ScoreRule {
+  using A = accumulate_t<T>;
+  A scale, penalty;
+  const A* bias;  ///< as the others, null where there is none
+  Index across;
+  const std::uint8_t *query_region, *key_region, *kept;
+  bool causal;
+  Index ahead;
 
-/// Adds bias and masks to the scores of a block: keys from j0, queries from i0.
-template <class Team, class T, class A = accumulate_t<T>>
-M3I_HD inline void adjust_scores(Team team,
-                                 const AttentionProblem<T>& p,
-                                 Index batch,
-                                 Index head,
-                                 Index j0,
-                                 Index keys,
-                                 Index i0,
-                                 Index queries,
-                                 A* s,
-                                 Index step) {
-  const A nothing = -std::numeric_limits<A>::infinity(), penalty = p.region_penalty;
-  if (p.bias) {
-    const Index across = p.queries;
-    const A* bias = p.bias + (head % p.bias_heads * p.keys + j0) * across + i0;
-    each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] += bias[j * across + i]; });
+  M3I_HD ScoreRule(const AttentionProblem<T>& p, A factor, Index batch, Index head, Index j0, Index i0)
+      : scale(factor),
+        penalty(p.region_penalty),
+        bias(p.bias ? p.bias + (head % p.bias_heads * p.keys + j0) * p.queries + i0 : nullptr),
+        across(p.queries),
+        query_region(p.regions ? p.regions + batch % p.maps * p.keys + i0 : nullptr),
+        key_region(p.regions ? query_region - i0 + j0 : nullptr),
+        kept(p.key_mask ? p.key_mask + batch * p.keys + j0 : nullptr),
+        causal(p.causal),
+        ahead(i0 - j0) {}
+
+  M3I_HD A biased(A s, Index j, Index i) const { return s + bias[j * across + i]; }
+  M3I_HD A apart(A s, Index j, Index i) const { return s + (query_region[i] == key_region[j] ? A(0) : penalty); }
+  M3I_HD A masked(A s, Index j) const { return kept[j] ? s : -std::numeric_limits<A>::infinity(); }
+  M3I_HD A before(A s, Index j, Index i) const { return j <= ahead + i ? s : -std::numeric_limits<A>::infinity(); }
+
+  /// One after the other, for a GPU, which has no memory bandwidth to spare for passes.
+  M3I_HD A operator()(A s, Index j, Index i) const {
+    s *= scale;
+    if (bias) s = biased(s, j, i);
+    if (query_region) s = apart(s, j, i);
+    if (kept) s = masked(s, j);
+    return causal ? before(s, j, i) : s;
   }
-  if (p.regions) {
-    const std::uint8_t* own = p.regions + batch % p.maps * p.keys;
-    each_cell(team, keys, queries,
-              [=](Index j, Index i) { s[j * step + i] += own[i0 + i] == own[j0 + j] ? A(0) : penalty; });
+  /// In passes that vectorise, for the host, which has put the scale elsewhere.
+  M3I_HD void apply(HostTeam team, Index keys, Index queries, A* s, Index step) const {
+    const ScoreRule rule = *this;
+    if (bias)
+      each_cell(team, keys, queries, [=](Index j, Index i) {
+        A& x = s[j * step + i];
+        x = rule.biased(x, j, i);
+      });
+    if (query_region)
+      each_cell(team, keys, queries, [=](Index j, Index i) {
+        A& x = s[j * step + i];
+        x = rule.apart(x, j, i);
+      });
+    if (kept)
+      each_cell(team, keys, queries, [=](Index j, Index i) {
+        A& x = s[j * step + i];
+        x = rule.masked(x, j);
+      });
+    if (causal)
+      each_cell(team, keys, queries, [=](Index j, Index i) {
+        A& x = s[j * step + i];
+        x = rule.before(x, j, i);
+      });
   }
-  if (p.key_mask) {
-    const std::uint8_t* kept = p.key_mask + batch * p.keys + j0;
-    each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = kept[j] ? s[j * step + i] : nothing; });
-  }
-  if (p.causal)
-    each_cell(team, keys, queries,
-              [=](Index j, Index i) { s[j * step + i] = j0 + j <= i0 + i ? s[j * step + i] : nothing; });
-}
+};
+
+/// On a GPU so many threads share the keys of a query.
+inline constexpr Index attention_strips = team_width / attention_block;
 
 /// One team a block of queries of one head of one batch. Blocks that are multiplied hold E: the type that is computed
 /// in, or on a GPU T itself, for its tensor cores.
@@ -206,24 +233,25 @@ struct AttentionForward {
   struct Work {
     Index q_step, k_step, v_step, p_step, s_step, out_step;
     E *q, *k, *v, *p;
-    A *s, *out, *top, *mass, *rescale;
+    A *s, *out, *top, *mass, *rescale, *partial;
     Index bytes;
     M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base) {
       const Index queries = smaller(problem.queries, attention_block), keys = smaller(problem.keys, attention_block);
       const Index depth = problem.q.depth, value_depth = problem.v.depth;
-      q_step = p_step = block_step<E>(queries), s_step = block_step<A>(queries);
-      k_step = block_step<E>(depth), v_step = block_step<E>(value_depth), out_step = block_step<A>(value_depth);
+      q_step = p_step = block_step<E>(queries), s_step = sum_step<E, A>(queries);
+      k_step = block_step<E>(depth), v_step = block_step<E>(value_depth), out_step = sum_step<E, A>(value_depth);
       BlockCutter cut{base};
       q = cut.take<E>(depth, queries);
       k = cut.take<E>(keys, depth);
       v = cut.take<E>(keys, value_depth);
-      s = cut.take<A>(keys, queries);
+      s = cut.sums<E, A>(keys, queries);
       if constexpr (rounds) p = cut.take<E>(keys, queries);
       else p = s;
-      out = cut.take<A>(queries, value_depth);
+      out = cut.sums<E, A>(queries, value_depth);
       top = cut.line<A>(queries);
       mass = cut.line<A>(queries);
       rescale = cut.line<A>(queries);
+      partial = cut.line<A>(attention_strips * attention_block);
       bytes = cut.bytes;
     }
   };
@@ -249,37 +277,78 @@ struct AttentionForward {
   }
 
  private:
-  /// Takes a block of keys into the running softmax: earlier sums are rescaled to the new maximum.
   template <class Team>
   M3I_HD void add_keys(
       Team team, const Work& w, const HeadPlace& place, Index i0, Index queries, Index j0, Index keys) const {
-    A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale, *out = w.out;
+    A *s = w.s, *rescale = w.rescale, *out = w.out;
     const Index step = w.s_step, out_step = w.out_step;
     load_block<false>(team, keys, p.k.depth, A(1), w.k, w.k_step,
                       TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.v_step,
                       TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
     multiply(team, keys, queries, p.q.depth, w.k, w.k_step, 1, w.q, w.q_step, s, step, false);
-    if constexpr (rounds) scale_scores(team, p.scale, keys, queries, s, step);
-    adjust_scores(team, p, place.batch, place.head, j0, keys, i0, queries, s, step);
+    softmax(team, w, ScoreRule<T>(p, rounds ? p.scale : A(1), place.batch, place.head, j0, i0), queries, keys);
+    if (j0 > 0) each_cell(team, queries, p.v.depth, [=](Index i, Index c) { out[i * out_step + c] *= rescale[i]; });
+    multiply(team, queries, p.v.depth, keys, w.p, 1, w.p_step, w.v, w.v_step, out, out_step, j0 > 0);
+  }
 
+  M3I_HD static A base(A top) { return top > -std::numeric_limits<A>::infinity() ? top : A(0); }
+
+  /// Takes the scores of a block of keys into the running softmax: earlier sums are rescaled to the new maximum.
+  M3I_HD void softmax(HostTeam team, const Work& w, const ScoreRule<T>& rule, Index queries, Index keys) const {
+    A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale;
+    const Index step = w.s_step;
+    rule.apply(team, keys, queries, s, step);
     team.each(queries, [=](Index i) { rescale[i] = top[i]; });
     fold_columns(
         team, keys, queries, top, [=](Index j, Index i) { return s[j * step + i]; }, Larger{});
     team.each(queries, [=](Index i) {
-      const A now = top[i] > -std::numeric_limits<A>::infinity() ? top[i] : A(0);
-      rescale[i] = math::exp(rescale[i] - now);
+      rescale[i] = math::exp(rescale[i] - base(top[i]));
       mass[i] *= rescale[i];
     });
-    each_cell(team, keys, queries, [=](Index j, Index i) {
-      const A now = top[i] > -std::numeric_limits<A>::infinity() ? top[i] : A(0);
-      s[j * step + i] = math::exp(s[j * step + i] - now);
-    });
+    each_cell(team, keys, queries,
+              [=](Index j, Index i) { s[j * step + i] = math::exp(s[j * step + i] - base(top[i])); });
     fold_columns(
         team, keys, queries, mass, [=](Index j, Index i) { return s[j * step + i]; }, Plus{});
-    if constexpr (rounds) round_block(team, keys, queries, s, step, w.p, w.p_step);
-    if (j0 > 0) each_cell(team, queries, p.v.depth, [=](Index i, Index c) { out[i * out_step + c] *= rescale[i]; });
-    multiply(team, queries, p.v.depth, keys, w.p, 1, w.p_step, w.v, w.v_step, out, out_step, j0 > 0);
+  }
+
+  /// The same for a block of threads, in two passes over the scores: each thread has every n-th key of one query.
+  template <class Team>
+  M3I_HD void softmax(Team team, const Work& w, const ScoreRule<T>& rule, Index queries, Index keys) const {
+    A *s = w.s, *top = w.top, *mass = w.mass, *rescale = w.rescale, *partial = w.partial;
+    E* weights = w.p;
+    const Index step = w.s_step, p_step = w.p_step, filled = inner_extent<E>(keys);
+    each_cell(team, attention_strips, queries, [=](Index strip, Index i) {
+      A own = -std::numeric_limits<A>::infinity();
+      for (Index j = strip; j < keys; j += attention_strips) {
+        const A score = rule(s[j * step + i], j, i);
+        s[j * step + i] = score;
+        own = Larger{}(own, score);
+      }
+      partial[strip * attention_block + i] = own;
+    });
+    team.each(queries, [=](Index i) {
+      A now = top[i];
+      for (Index strip = 0; strip < attention_strips; ++strip)
+        now = Larger{}(now, partial[strip * attention_block + i]);
+      rescale[i] = math::exp(top[i] - base(now));
+      top[i] = now;
+    });
+    each_cell(team, attention_strips, queries, [=](Index strip, Index i) {
+      const A from = base(top[i]);
+      A own = 0;
+      for (Index j = strip; j < filled; j += attention_strips) {
+        const A weight = j < keys ? math::exp(s[j * step + i] - from) : A(0);
+        weights[j * p_step + i] = E(weight);
+        own += weight;
+      }
+      partial[strip * attention_block + i] = own;
+    });
+    team.each(queries, [=](Index i) {
+      A sum = mass[i] * rescale[i];
+      for (Index strip = 0; strip < attention_strips; ++strip) sum += partial[strip * attention_block + i];
+      mass[i] = sum;
+    });
   }
 
   template <class Team>

@@ -27,9 +27,9 @@ struct AttentionBackward {
     M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base) {
       const Index queries = smaller(problem.queries, attention_block), keys = smaller(problem.keys, attention_block);
       const Index depth = problem.q.depth, value_depth = problem.v.depth;
-      q_step = p_step = block_step<E>(queries), s_step = block_step<A>(queries);
+      q_step = p_step = block_step<E>(queries), s_step = sum_step<E, A>(queries);
       k_step = block_step<E>(depth), v_step = block_step<E>(value_depth);
-      dk_step = block_step<A>(depth), dv_step = block_step<A>(value_depth);
+      dk_step = sum_step<E, A>(depth), dv_step = sum_step<E, A>(value_depth);
       BlockCutter cut{base};
       q = cut.take<E>(queries, depth);
       q_t = cut.take<E>(depth, queries);
@@ -37,13 +37,13 @@ struct AttentionBackward {
       dy_t = cut.take<E>(value_depth, queries);
       k = cut.take<E>(keys, depth);
       v = cut.take<E>(keys, value_depth);
-      s = cut.take<A>(keys, queries);
-      ds = cut.take<A>(keys, queries);
+      s = cut.sums<E, A>(keys, queries);
+      ds = cut.sums<E, A>(keys, queries);
       if constexpr (rounds) p = cut.take<E>(keys, queries), ds_rounded = cut.take<E>(keys, queries);
       else p = s, ds_rounded = ds;
-      dq = cut.take<A>(queries, depth);
-      dk = cut.take<A>(problem.keys, depth);
-      dv = cut.take<A>(problem.keys, value_depth);
+      dq = cut.sums<E, A>(queries, depth);
+      dk = cut.sums<E, A>(problem.keys, depth);
+      dv = cut.sums<E, A>(problem.keys, value_depth);
       lse = cut.line<A>(queries);
       dot = cut.line<A>(queries);
       bytes = cut.bytes;
@@ -119,29 +119,61 @@ struct AttentionBackward {
                         Index j0,
                         Index keys) const {
     A *s = w.s, *ds = w.ds;
-    const A *kept = w.lse, *dot = w.dot;
-    const Index step = w.s_step;
+    const Index step = w.s_step, across = p.queries;
+    A* bias = d.bias ? d.bias + ((group * p.heads + place.head) * p.keys + j0) * across + i0 : nullptr;
     load_block<false>(team, keys, p.k.depth, A(1), w.k, w.k_step,
                       TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.v_step,
                       TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
     multiply(team, keys, queries, p.q.depth, w.k, w.k_step, 1, w.q_t, w.q_step, s, step, false);
-    if constexpr (rounds) scale_scores(team, p.scale, keys, queries, s, step);
-    adjust_scores(team, p, place.batch, place.head, j0, keys, i0, queries, s, step);
-    each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = math::exp(s[j * step + i] - kept[i]); });
-    if constexpr (rounds) round_block(team, keys, queries, s, step, w.p, w.p_step);
+    probabilities(team, w, ScoreRule<T>(p, rounds ? p.scale : A(1), place.batch, place.head, j0, i0), queries, keys);
     multiply(team, keys, p.v.depth, queries, w.p, w.p_step, 1, w.dy, w.v_step, w.dv + j0 * w.dv_step, w.dv_step, true);
     multiply(team, keys, queries, p.v.depth, w.v, w.v_step, 1, w.dy_t, w.q_step, ds, step, false);
-    each_cell(team, keys, queries,
-              [=](Index j, Index i) { ds[j * step + i] = s[j * step + i] * (ds[j * step + i] - dot[i]); });
-    if constexpr (rounds) round_block(team, keys, queries, ds, step, w.ds_rounded, w.p_step);
+    slopes(team, w, queries, keys, bias, across);
     multiply(team, keys, p.k.depth, queries, w.ds_rounded, w.p_step, 1, w.q, w.k_step, w.dk + j0 * w.dk_step, w.dk_step,
              true);
     multiply(team, queries, p.q.depth, keys, w.ds_rounded, 1, w.p_step, w.k, w.k_step, w.dq, w.dk_step, true);
-    if (d.bias) {
-      const Index across = p.queries;
-      A* bias = d.bias + ((group * p.heads + place.head) * p.keys + j0) * across + i0;
-      each_cell(team, keys, queries, [=](Index j, Index i) { bias[j * across + i] += ds[j * step + i]; });
+  }
+
+  /// s becomes p = exp(s - lse), in passes that vectorise or, on a GPU, in one.
+  template <class Team>
+  M3I_HD void probabilities(Team team, const Work& w, const ScoreRule<T>& rule, Index queries, Index keys) const {
+    A* s = w.s;
+    const A* kept = w.lse;
+    const Index step = w.s_step;
+    if constexpr (std::is_same_v<Team, HostTeam>) {
+      rule.apply(team, keys, queries, s, step);
+      each_cell(team, keys, queries, [=](Index j, Index i) { s[j * step + i] = math::exp(s[j * step + i] - kept[i]); });
+    } else {
+      E* rounded = w.p;
+      const Index p_step = w.p_step;
+      each_cell(team, inner_extent<E>(keys), inner_extent<E>(queries), [=](Index j, Index i) {
+        A& x = s[j * step + i];
+        x = j < keys && i < queries ? math::exp(rule(x, j, i) - kept[i]) : A(0);
+        if constexpr (rounds) rounded[j * p_step + i] = E(x);
+      });
+    }
+  }
+
+  /// ds becomes the gradient of the scores, p (dp - dot), which is that of the bias too.
+  template <class Team>
+  M3I_HD void slopes(Team team, const Work& w, Index queries, Index keys, A* bias, Index across) const {
+    const A *s = w.s, *dot = w.dot;
+    A* ds = w.ds;
+    const Index step = w.s_step;
+    if constexpr (std::is_same_v<Team, HostTeam>) {
+      each_cell(team, keys, queries,
+                [=](Index j, Index i) { ds[j * step + i] = s[j * step + i] * (ds[j * step + i] - dot[i]); });
+      if (bias) each_cell(team, keys, queries, [=](Index j, Index i) { bias[j * across + i] += ds[j * step + i]; });
+    } else {
+      E* rounded = w.ds_rounded;
+      const Index p_step = w.p_step;
+      each_cell(team, inner_extent<E>(keys), inner_extent<E>(queries), [=](Index j, Index i) {
+        const bool inside = j < keys && i < queries;
+        const A x = inside ? s[j * step + i] * (ds[j * step + i] - dot[i]) : A(0);
+        rounded[j * p_step + i] = E(x);
+        if (bias && inside) bias[j * across + i] += x;
+      });
     }
   }
 

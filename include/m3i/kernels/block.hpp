@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "m3i/core/dtype.hpp"
 #include "m3i/core/tensor.hpp"
@@ -22,14 +23,19 @@ inline namespace M3I_ABI {
 /// Extents of a block in scratch are rounded up to this, in elements: products may write there, and read there.
 template <class E>
 M3I_HD constexpr Index block_extent(Index n) {
-  constexpr Index unit = 64 / Index(sizeof(E));
-  return (n + unit - 1) / unit * unit;
+  constexpr std::uint64_t unit = 64 / sizeof(E);
+  return Index((std::uint64_t(n) + unit - 1) / unit * unit);
 }
 /// Elements between the rows of a block. Those of tensor cores are staggered, so that a tile's rows lie in different
-/// banks of shared memory.
+/// banks of shared memory. Of 32 bits, which a GPU multiplies faster.
 template <class E>
 M3I_HD constexpr Index block_step(Index cols) {
-  return block_extent<E>(cols) + (is_small_float<E> ? 8 : 0);
+  return Index(std::uint32_t(block_extent<E>(cols) + (is_small_float<E> ? 8 : 0)));
+}
+/// The same for the sums of products of E.
+template <class E, class A>
+M3I_HD constexpr Index sum_step(Index cols) {
+  return Index(std::uint32_t(block_extent<A>(cols) + (is_small_float<E> ? 8 : 0)));
 }
 /// What an inner extent is rounded up to where tensor cores multiply: the block holds zeros there.
 template <class E>
@@ -49,6 +55,13 @@ struct BlockCutter {
     bytes += block_extent<E>(rows) * block_step<E>(cols) * Index(sizeof(E));
     return block;
   }
+  /// Sums of products of E.
+  template <class E, class A>
+  M3I_HD A* sums(Index rows, Index cols) {
+    A* const block = base ? reinterpret_cast<A*>(base + bytes) : nullptr;
+    bytes += block_extent<A>(rows) * sum_step<E, A>(cols) * Index(sizeof(A));
+    return block;
+  }
   /// n numbers, or other plain things.
   template <class E>
   M3I_HD E* line(Index n) {
@@ -61,12 +74,7 @@ struct BlockCutter {
 /// f(r, c) for all cells of a block; a cell may only touch what belongs to it.
 template <class Team, class F>
 M3I_HD inline void each_cell(Team team, Index rows, Index cols, F f) {
-  if constexpr (std::is_same_v<Team, HostTeam>) {
-    for (Index r = 0; r < rows; ++r) team.each(cols, [=](Index c) { f(r, c); });
-  } else {
-    const auto across = std::uint32_t(cols);  // a block has few cells, and a GPU divides 32 bits faster
-    team.each(rows * cols, [=](Index i) { f(Index(std::uint32_t(i) / across), Index(std::uint32_t(i) % across)); });
-  }
+  team.cells(rows, cols, f);
 }
 
 /// f(r, c) as each_cell, with what belongs to a row found once: f(row(r), r, c), skipped where row(r) is null.
@@ -232,14 +240,6 @@ M3I_HD inline void multiply(Team team,
     detail::team_multiply(team, rows, cols, inner, a, a_row, a_col, b, ldb, c, ldc, add);
 }
 
-/// to = from, rounded to E and filled up with zeros to inner extents in both directions.
-template <class Team, class A, class E>
-M3I_HD inline void round_block(
-    Team team, Index rows, Index cols, const A* from, Index from_step, E* to, Index to_step) {
-  each_cell(team, inner_extent<E>(rows), inner_extent<E>(cols),
-            [=](Index r, Index c) { to[r * to_step + c] = E(r < rows && c < cols ? from[r * from_step + c] : A(0)); });
-}
-
 namespace detail {
 
 template <class F>
@@ -263,11 +263,13 @@ __global__ void for_rows_with_scratch_kernel(Index rows, std::byte* scratch, Ind
 template <class F>
 void launch_rows_with_scratch(Device device, Index rows, Index bytes, const F& f) {
   DeviceGuard guard(device);
+  const auto kernel = for_rows_with_scratch_kernel<true, F>;
   int shared = 0;
+  cudaFuncAttributes own{};
   check_cuda(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.number),
              "for_rows_with_scratch");
-  if (bytes <= shared) {
-    const auto kernel = for_rows_with_scratch_kernel<true, F>;
+  check_cuda(cudaFuncGetAttributes(&own, kernel), "for_rows_with_scratch");
+  if (bytes + Index(own.sharedSizeBytes) <= shared) {  // sums of the team lie there too
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
                "for_rows_with_scratch");
     const Index blocks = std::min<Index>(rows, 1 << 20);
@@ -302,8 +304,11 @@ template <class F>
 void device_rows_with_scratch(Device device, Index rows, Index bytes, const F& f) {
   if (rows <= 0) return;
   if (device.kind == Device::Kind::emulated) {
-    const auto scratch = Tensor<std::uint8_t>::full({bytes}, std::uint8_t(0xff), device);
-    for (Index row = rows - 1; row >= 0; --row) f(EmulatedTeam<>{}, row, reinterpret_cast<std::byte*>(scratch.data()));
+    const Tensor<std::uint8_t> scratch({bytes}, device);
+    for (Index row = rows - 1; row >= 0; --row) {
+      std::memset(scratch.data(), 0xff, scratch.bytes());
+      f(EmulatedTeam<>{}, row, reinterpret_cast<std::byte*>(scratch.data()));
+    }
     return;
   }
 #if M3I_CUDA

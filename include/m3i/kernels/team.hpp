@@ -1,8 +1,10 @@
 #pragma once
-/// A team works on one row. Its phases each, max and sum end with a barrier, and inside one a lambda touches only what
-/// belongs to element i. HostTeam is one thread with vector instructions, CudaTeam a block of GPU threads, EmulatedTeam
-/// walks such a block in host memory: the threads of a phase in reverse, folds in the GPU's order.
+/// A team works on one row. Its phases each, cells, max and sum end with a barrier, and inside one a lambda touches
+/// only what belongs to element i, or to cell (r, c) of a small block. HostTeam is one thread with vector instructions,
+/// CudaTeam a block of GPU threads, EmulatedTeam walks such a block in host memory: the threads of a phase in reverse,
+/// folds in the GPU's order.
 
+#include <cstdint>
 #include <limits>
 #include <type_traits>
 
@@ -19,6 +21,10 @@ struct HostTeam {
   M3I_HD void each(Index n, F f) const {
     M3I_SIMD
     for (Index i = 0; i < n; ++i) f(i);
+  }
+  template <class F>
+  M3I_HD void cells(Index rows, Index cols, F f) const {
+    for (Index r = 0; r < rows; ++r) each(cols, [=](Index c) { f(r, c); });
   }
   template <class F>
   M3I_HD auto sum(Index n, F f) const {
@@ -64,6 +70,10 @@ struct EmulatedTeam {
       for (Index i = thread; i < n; i += W) f(i);
   }
   template <class F>
+  M3I_HD void cells(Index rows, Index cols, F f) const {
+    each(rows * cols, [=](Index i) { f(i / cols, i % cols); });
+  }
+  template <class F>
   M3I_HD auto sum(Index n, F f) const {
     using A = std::decay_t<decltype(f(Index(0)))>;
     return fold(n, f, A(0), detail::Plus{});
@@ -99,6 +109,21 @@ struct CudaTeam {
   template <class F>
   __device__ void each(Index n, F f) const {
     for (Index i = threadIdx.x; i < n; i += W) f(i);
+    __syncthreads();
+  }
+  /// A thread finds its first cell by a division, and the others from that.
+  template <class F>
+  __device__ void cells(Index rows, Index cols, F f) const {
+    const auto across = std::uint32_t(cols), n = std::uint32_t(rows) * across;
+    if (threadIdx.x < n) {
+      const std::uint32_t down = W / across, right = W % across;
+      std::uint32_t r = threadIdx.x / across, c = threadIdx.x % across;
+      for (std::uint32_t i = threadIdx.x; i < n; i += W) {
+        f(Index(r), Index(c));
+        r += down, c += right;
+        if (c >= across) ++r, c -= across;
+      }
+    }
     __syncthreads();
   }
   template <class F>

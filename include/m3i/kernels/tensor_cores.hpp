@@ -28,15 +28,47 @@ namespace detail {
 template <class E>
 using tensor_core_t = std::conditional_t<std::is_same_v<E, half>, __half, __nv_bfloat16>;
 
+template <class Use, class X, class Layout>
+using Operand = nvcuda::wmma::fragment<Use, 16, 16, 16, X, Layout>;
+
+/// wmma::load_matrix_sync. For bf16 nvcc (13.0) does not see that the memory is shared, and reads pair by pair what is
+/// one LDSM if it is said.
+template <class Use, class X, class Layout>
+__device__ inline void load_operand(Operand<Use, X, Layout>& to, const X* from, unsigned step) {
+  if constexpr (std::is_same_v<X, __nv_bfloat16>) {
+    if (__isShared(from)) {
+      const auto at = unsigned(__cvta_generic_to_shared(from));
+      auto* const pair = reinterpret_cast<unsigned*>(to.x);
+      if constexpr (std::is_same_v<Use, nvcuda::wmma::matrix_b>)
+        asm volatile("wmma.load.b.sync.aligned.row.m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"
+                     : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
+                     : "r"(at), "r"(step)
+                     : "memory");
+      else if constexpr (std::is_same_v<Layout, nvcuda::wmma::row_major>)
+        asm volatile("wmma.load.a.sync.aligned.row.m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"
+                     : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
+                     : "r"(at), "r"(step)
+                     : "memory");
+      else
+        asm volatile("wmma.load.a.sync.aligned.col.m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"
+                     : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
+                     : "r"(at), "r"(step)
+                     : "memory");
+      return;
+    }
+  }
+  nvcuda::wmma::load_matrix_sync(to, from, step);
+}
+
 /// One tile: sum += A B over the inner extent.
 template <class Layout, class X, class Sum>
 __device__ inline void add_tile(Sum& sum, int inner, const X* a, unsigned lda, Index a_next, const X* b, unsigned ldb) {
   using namespace nvcuda;
-  wmma::fragment<wmma::matrix_a, 16, 16, 16, X, Layout> left;
-  wmma::fragment<wmma::matrix_b, 16, 16, 16, X, wmma::row_major> right;
+  Operand<wmma::matrix_a, X, Layout> left;
+  Operand<wmma::matrix_b, X, wmma::row_major> right;
   for (int k = 0; k < inner; k += 16, a += a_next, b += 16 * ldb) {
-    wmma::load_matrix_sync(left, a, lda);
-    wmma::load_matrix_sync(right, b, ldb);
+    load_operand(left, a, lda);
+    load_operand(right, b, ldb);
     wmma::mma_sync(sum, left, right, sum);
   }
 }
