@@ -10,6 +10,7 @@
 
 #include "m3i/autodiff/gradcheck.hpp"
 #include "m3i/kernels/gather.hpp"
+#include "m3i/testing_record.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -44,7 +45,7 @@ double relative_difference(const Tensor<A>& a, const Tensor<B>& b) {
 /// Worst relative error of each comparison, over all the cases given.
 struct OpReport {
   double gradient = 0;  ///< against central differences, in double
-  double single = 0;    ///< float against double on the same inputs: value and gradients
+  double single = 0;    ///< float, on every device, against double on the host: value and gradients
   double emulated = 0;  ///< GPU order in host memory against host order, double
   double cuda = 0;      ///< a GPU against the host, double; 0 when there is none
   double f16 = 0;       ///< half, on every device, against float on the host, for inputs rounded to half
@@ -73,13 +74,28 @@ double worst_difference(const std::vector<Tensor<A>>& a, const std::vector<Tenso
   for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, relative_difference(a[i], b[i]));
   return worst;
 }
-/// How far a small type is from float on inputs that both can hold, on the devices given.
-template <class T, class F>
-double rounding_error(const F& f, const std::vector<Tensor<float>>& inputs, const std::vector<Device>& devices) {
-  const auto exact = evaluate<float, T>(f, inputs, Device::cpu());
-  double worst = 0;
-  for (const Device device : devices) worst = std::max(worst, worst_difference(evaluate<T>(f, inputs, device), exact));
-  return worst;
+/// Compares evaluate(T(), Rounded(), device), a list of tensors of T computed from inputs that a Rounded can hold, for
+/// every floating-point type and device with the host in a wider type.
+template <class F>
+void compare_devices(const F& evaluate, OpReport& report, Record& record) {
+  std::vector<Device> others{Device::emulated()};
+  if (cuda_device_count() > 0) others.push_back(Device::cuda());
+  const auto note = [&](double& worst, Device device, const char* type, double error) {
+    worst = std::max(worst, record.add(device, type, error));
+  };
+  const auto exact = evaluate(double(), double(), Device::cpu());
+  for (const Device device : others)
+    note(device.on_host() ? report.emulated : report.cuda, device, "f64",
+         worst_difference(evaluate(double(), double(), device), exact));
+  others.insert(others.begin(), Device::cpu());
+  const auto check_type = [&](auto small, const auto& expected, double& worst) {
+    using T = decltype(small);
+    for (const Device device : others)
+      note(worst, device, dtype_name<T>(), worst_difference(evaluate(small, small, device), expected));
+  };
+  check_type(float(), exact, report.single);
+  check_type(half(), evaluate(float(), half(), Device::cpu()), report.f16);
+  check_type(m3i::bf16(), evaluate(float(), m3i::bf16(), Device::cpu()), report.bf16);
 }
 }  // namespace detail
 
@@ -87,23 +103,27 @@ double rounding_error(const F& f, const std::vector<Tensor<float>>& inputs, cons
 template <class F>
 OpReport check_inputs(const F& f, const std::vector<std::vector<Tensor<float>>>& cases) {
   OpReport report;
-  std::vector<Device> devices{Device::cpu(), Device::emulated()};
-  if (cuda_device_count() > 0) devices.push_back(Device::cuda());
+  Record record;
   for (const auto& inputs : cases) {
     std::vector<Tensor<double>> precise;
     for (const auto& x : inputs) precise.push_back(cast<double>(x));
-    report.gradient = std::max(report.gradient, gradcheck(f, precise).worst);
-    const auto host = detail::evaluate<double>(f, inputs, Device::cpu());
-    report.single =
-        std::max(report.single, detail::worst_difference(detail::evaluate<float>(f, inputs, Device::cpu()), host));
-    report.emulated = std::max(report.emulated,
-                               detail::worst_difference(detail::evaluate<double>(f, inputs, Device::emulated()), host));
-    if (cuda_device_count() > 0)
-      report.cuda =
-          std::max(report.cuda, detail::worst_difference(detail::evaluate<double>(f, inputs, Device::cuda()), host));
-    report.f16 = std::max(report.f16, detail::rounding_error<half>(f, inputs, devices));
-    report.bf16 = std::max(report.bf16, detail::rounding_error<m3i::bf16>(f, inputs, devices));
+    report.gradient = std::max(report.gradient, record.add(Device::cpu(), "f64", gradcheck(f, precise).worst));
+    detail::compare_devices(
+        [&](auto type, auto rounded, Device device) {
+          return detail::evaluate<decltype(type), decltype(rounded)>(f, inputs, device);
+        },
+        report, record);
   }
+  return report;
+}
+
+/// Checks work that is not on the tape: f(T(), device) -> vector of Tensor<T>, for every floating-point type and
+/// device. f rounds its inputs to T itself, so that their rounding counts as an error of half and bf16.
+template <class F>
+OpReport check_devices(const char* operation, const F& f) {
+  OpReport report;
+  Record record(operation);
+  detail::compare_devices([&](auto type, auto, Device device) { return f(type, device); }, report, record);
   return report;
 }
 

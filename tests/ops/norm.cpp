@@ -18,7 +18,7 @@ void check_norm(const F& f, const std::vector<std::vector<Shape>>& cases) {
   const auto report = testing::check_shapes(f, cases);
   INFO(report.text());
   CHECK(report.gradient < 1e-6);
-  CHECK(report.single < 2e-5);
+  CHECK(report.single < 1e-5);
   CHECK(report.emulated < 1e-12);
   CHECK(report.cuda < 1e-12);
   CHECK(report.f16 < 3e-3);

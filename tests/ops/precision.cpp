@@ -146,6 +146,19 @@ TEST_CASE("precision: normalisation sees differences that a small sum would lose
   check_norm(bf16());
 }
 
+TEST_CASE("cast: gradient, precisions and devices agree", "[ops]") {
+  const auto report = testing::check_op(
+      [](const auto& x) { return cast<typename std::decay_t<decltype(x)>::value_type>(square(cast<double>(x))); },
+      {{1}, {3, 5}, {2, 257}, {0, 2}});
+  INFO(report.text());
+  CHECK(report.gradient < 1e-6);
+  CHECK(report.single < 1e-6);
+  CHECK(report.emulated < 1e-14);
+  CHECK(report.cuda < 1e-14);
+  CHECK(report.f16 < 3e-3);
+  CHECK(report.bf16 < 2e-2);
+}
+
 TEST_CASE("cast: rounds to nearest even, and gives gradients in the type of its input", "[ops]") {
   const Var<float> x(Tensor<float>::from({1, 1 + 0x1p-8f, 1 + 0x3p-8f, -2.5f}, {4}), true);
   const Var<bf16> y = cast<bf16>(x);

@@ -40,6 +40,29 @@ TEST_CASE("mixed precision: gradients reach float weights, unscaled and added up
   }
 }
 
+TEST_CASE("mixed precision: the rounded copies and the collected gradients are the host's on every device", "[optim]") {
+  const auto check = [](auto type) {
+    using T = decltype(type);
+    testing::Record record("MixedPrecision");
+    const Tensor<float> w = testing::wave<float>({300}), g = testing::wave<float>({300}, 1);
+    auto devices = other_devices();
+    devices.push_back(Device::cpu());
+    for (const Device device : devices) {
+      const Product<T> f(w.to(device));
+      CHECK(testing::relative_difference(f.copy.value(), cast<T>(w)) == 0);
+      f.copy.grad().copy_from(cast<T>(g).to(device));
+      f.mixed.collect();
+      const auto unscaled = f.weight.grad().to_vector(), expected = cast<float>(cast<T>(g)).to_vector();
+      double worst = 0;
+      for (std::size_t i = 0; i < unscaled.size(); ++i)
+        worst = std::max(worst, std::abs(double(unscaled[i]) * f.mixed.gradient_scale() - double(expected[i])));
+      CHECK(record.add(device, dtype_name<T>(), worst) == 0);  // the scale is a power of two
+    }
+  };
+  check(m3i::half());
+  check(bf16());
+}
+
 TEST_CASE("mixed precision: gradients below half's smallest number survive by the scale", "[optim]") {
   Product<m3i::half> f(Tensor<float>::full({2}, 1.0f));
   const Var<float> x(Tensor<float>::full({2}, 1.0f));

@@ -39,16 +39,55 @@ TEST_CASE("half and bf16 parameters train through float master weights", "[optim
   CHECK(minimise(adam, x, 2000) < 0.05);
 }
 
-TEST_CASE("optimisers give the same on every device", "[optim]") {
-  const Var<double> a(testing::wave<double>({300}), true);
-  Adam<double> on_host({a}, {.lr = 0.1, .amsgrad = true});
-  minimise(on_host, a, 5);
-  for (const Device device : other_devices()) {
-    const Var<double> b(testing::wave<double>({300}, 0, device), true);
-    Adam<double> there({b}, {.lr = 0.1, .amsgrad = true});
-    minimise(there, b, 5);
-    CHECK(testing::relative_difference(b.value(), a.value()) < 1e-13);
-  }
+TEST_CASE("optimisers give the same on every device and, rounded, in every type", "[optim]") {
+  const auto good = [](const testing::OpReport& report) {
+    INFO(report.text());
+    CHECK(report.emulated < 1e-13);
+    CHECK(report.cuda < 1e-12);
+    CHECK(report.single < 1e-5);
+    CHECK(report.f16 < 3e-3);
+    CHECK(report.bf16 < 2e-2);
+  };
+  const auto parameter = [](auto type, Device device) {
+    using T = decltype(type);
+    return Var<T>(cast<T>(testing::wave<float>({300})).clone().to(device), true);
+  };
+  for (const bool amsgrad : {false, true})
+    good(testing::check_devices("Adam", [&](auto type, Device device) {
+      const auto x = parameter(type, device);
+      Adam<decltype(type)> adam({x}, {.lr = 0.1, .weight_decay = 0.1, .decoupled = amsgrad, .amsgrad = amsgrad});
+      minimise(adam, x, 5);
+      return std::vector{x.value()};
+    }));
+  for (const auto& [momentum, nesterov] : {std::pair{0.0, false}, {0.9, false}, {0.9, true}})
+    good(testing::check_devices("Sgd", [&, m = momentum, n = nesterov](auto type, Device device) {
+      const auto x = parameter(type, device);
+      Sgd<decltype(type)> sgd({x}, {.lr = 0.02, .momentum = m, .weight_decay = 0.1, .nesterov = n});
+      minimise(sgd, x, 5);
+      return std::vector{x.value()};
+    }));
+  good(testing::check_devices("Ema", [&](auto type, Device device) {
+    const auto x = parameter(type, device);
+    Ema<decltype(type)> ema({x}, 0.9);
+    x.value().copy_from(cast<decltype(type)>(testing::wave<float>({300}, 1)).to(device));
+    ema.update();
+    ema.swap();
+    return std::vector{x.value()};
+  }));
+  const auto clipped = [&](auto type, Device device, const auto& result) {
+    const auto x = parameter(type, device), y = parameter(type, device);
+    x.grad().copy_from(x.value()), y.grad().copy_from(y.value());
+    const double norm = clip_gradients<decltype(type)>({x, y}, 2.0);
+    return result(x, norm);
+  };
+  good(testing::check_devices("clip_gradients", [&](auto type, Device device) {
+    return clipped(type, device, [](const auto& x, double) { return std::vector{x.grad()}; });
+  }));
+  good(testing::check_devices("gradient_norm", [&](auto type, Device device) {
+    return clipped(type, device, [&](const auto& x, double norm) {
+      return std::vector{Tensor<double>::scalar(norm), Tensor<double>::scalar(gradient_norm<decltype(type)>({x}))};
+    });
+  }));
 }
 
 TEST_CASE("all parameters in one launch: the bits of one parameter at a time, on every device", "[optim]") {
