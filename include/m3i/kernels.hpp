@@ -7,7 +7,7 @@
 #include "m3i/kernels/conv3d.hpp"
 #include "m3i/kernels/conv3d_direct.hpp"
 #include "m3i/kernels/conv3d_gather.hpp"
-#include "m3i/kernels/conv3d_unfold.hpp"
+#include "m3i/kernels/conv3d_implicit.hpp"
 #include "m3i/kernels/conv3d_winograd.hpp"
 #include "m3i/kernels/for_columns.hpp"
 #include "m3i/kernels/for_each.hpp"

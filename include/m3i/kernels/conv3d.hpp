@@ -2,8 +2,8 @@
 /// Channels-last 3-D convolution and its two gradients.
 ///
 /// On the host an implicit matrix product (conv3d_host.hpp), on the GPU cuDNN (conv3d_cudnn.hpp, with M3I_CUDNN=1).
-/// Where cuDNN has no body, and on the emulated device, unfolded matrix products (conv3d_unfold.hpp), or the definition
-/// (conv3d_direct.hpp) when the groups are single channels.
+/// Where cuDNN has no body, and on the emulated device, implicit products by teams (conv3d_implicit.hpp), or the
+/// definition (conv3d_direct.hpp) when the groups are single channels.
 
 #include <array>
 
@@ -87,7 +87,7 @@ inline Conv3dGeometry conv3d_grad_geometry(
 }  // namespace m3i
 
 #include "m3i/kernels/conv3d_cudnn.hpp"
-#include "m3i/kernels/conv3d_unfold.hpp"
+#include "m3i/kernels/conv3d_implicit.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -115,7 +115,7 @@ Tensor<T> conv3d_forward(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>
   if (y.size() == 0) return y;
   if (device.kind != Device::Kind::cpu) {
     if (!detail::conv3d_cudnn_forward(device, g, x.data(), w.data(), bias.data(), y.data()))
-      detail::conv3d_unfold_forward(device, g, x.data(), w.data(), bias.data(), y.data());
+      detail::conv3d_implicit_forward(device, g, x.data(), w.data(), bias.data(), y.data());
   } else if constexpr (!is_small_float<T>) {
     detail::conv3d_host_forward(g, x.data(), w.data(), bias.data(), y.data());
   }
@@ -132,7 +132,7 @@ void conv3d_input_grad(const Tensor<T>& dy, const Tensor<T>& w, const Tensor<T>&
   if (dx.size() == 0 || dy.size() == 0) return;
   if (device.kind != Device::Kind::cpu) {
     if (!detail::conv3d_cudnn_input_grad(device, g, dy.data(), w.data(), dx.data()))
-      detail::conv3d_unfold_input_grad(device, g, dy.data(), w.data(), dx.data());
+      detail::conv3d_implicit_input_grad(device, g, dy.data(), w.data(), dx.data());
   } else if constexpr (is_small_float<T>) {
     const Tensor<float> sum = cast<float>(dx);
     conv3d_input_grad(cast<float>(dy), cast<float>(w), sum, spec);
@@ -151,7 +151,7 @@ void conv3d_weight_grad(const Tensor<T>& x, const Tensor<T>& dy, const Tensor<T>
   if (dw.size() == 0 || dy.size() == 0) return;
   if (device.kind != Device::Kind::cpu) {
     if (!detail::conv3d_cudnn_weight_grad(device, g, x.data(), dy.data(), dw.data()))
-      detail::conv3d_unfold_weight_grad(device, g, x.data(), dy.data(), dw.data());
+      detail::conv3d_implicit_weight_grad(device, g, x.data(), dy.data(), dw.data());
   } else if constexpr (is_small_float<T>) {
     const Tensor<float> sum = cast<float>(dw);
     conv3d_weight_grad(cast<float>(x), cast<float>(dy), sum, spec);

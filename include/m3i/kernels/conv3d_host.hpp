@@ -40,7 +40,7 @@ struct VoxelWalk {
   }
   /// Source position of a tap along an axis, or -1 outside.
   Index position(int a, Index tap) const {
-    const Index p = q[a] * sum.axis[a].step + sum.axis[a].offsets[std::size_t(tap)];
+    const Index p = q[a] * sum.axis[a].step + sum.axis[a].offset(tap);
     return p < sum.axis[a].extent ? p : -1;
   }
   /// Source voxel [n, p0, p1, 0], or null when one of the two lies outside.
@@ -98,13 +98,13 @@ struct GatherPart {
 template <class T>
 void gather_tile(
     const GatherSum<T>& s, Index group, const GatherPart& part, Index first, Index rows, T* out, Index stride) {
-  const Index row_taps = Index(s.axis[2].offsets.size()), plane_taps = Index(s.axis[1].offsets.size());
+  const Index row_taps = s.axis[2].taps, plane_taps = s.axis[1].taps;
   const Index step = s.axis[2].step, extent = s.axis[2].extent;
   for (Index r = 0; r < rows;) {
     const VoxelWalk<T> v(s, first + r);
     const Index count = std::min(rows - r, s.axis[2].count - v.q[2]);
     for (Index t = part.tap; t < part.last; ++t) {
-      const Index row = t / row_taps, start = v.q[2] * step + s.axis[2].offsets[std::size_t(t % row_taps)];
+      const Index row = t / row_taps, start = v.q[2] * step + s.axis[2].offset(t % row_taps);
       const T* line = v.source_row(v.position(0, row / plane_taps), v.position(1, row % plane_taps));
       // 0 <= start + r * step < extent
       const Index inside = line ? std::clamp<Index>((step - 1 - start) / step, 0, count) : count;
@@ -141,7 +141,7 @@ Tensor<T> weight_panels(const GatherSum<T>& s, const GatherWeights<T>& w, Index 
   const Tensor<T> out({s.groups, panels, depth, cols});
   parallel_for(s.groups * panels * s.taps(), [&](Index i) {
     const Index t = i % s.taps(), panel = i / s.taps() % panels, group = i / s.taps() / panels;
-    const T* from = w.w + group * w.group_stride + w.tap[std::size_t(t)] + panel * cols * w.result_stride;
+    const T* from = w.w + group * w.group_stride + s.kernel_tap(t) * w.tap_stride + panel * cols * w.result_stride;
     T* to = out.data() + (i / s.taps() * depth + t * channels) * cols;
     const Index used = std::min(cols, results - panel * cols);
     for (Index c = 0; c < channels; ++c, to += cols, from += w.source_stride) {
@@ -200,8 +200,7 @@ void gather_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T* 
 /// groups = channels: a sum over taps for each channel, along the channels. w is [taps, channels].
 template <class T>
 void gather_depthwise(const GatherSum<T>& s, const T* w, const T* bias, bool keep) {
-  const Index channels = s.result_channels, t0 = Index(s.axis[0].offsets.size()), t1 = Index(s.axis[1].offsets.size()),
-              t2 = Index(s.axis[2].offsets.size());
+  const Index channels = s.result_channels, t0 = s.axis[0].taps, t1 = s.axis[1].taps, t2 = s.axis[2].taps;
   parallel_chunks(s.voxels(), std::max<Index>(1, 16384 / (channels * s.taps())), [&](Index begin, Index end) {
     VoxelWalk<T> v(s, begin);
     for (Index r = begin; r < end; ++r, v.next()) {
@@ -225,71 +224,28 @@ void gather_depthwise(const GatherSum<T>& s, const T* w, const T* bias, bool kee
 
 inline bool depthwise(const Conv3dGeometry& g) { return g.groups == g.in_channels && g.groups == g.out_channels; }
 
-/// The walk of the forward pass: source x, result y.
+/// w [channels, taps] of a depthwise convolution as [taps, channels], for the taps of the walk.
 template <class T>
-GatherSum<T> forward_walk(const Conv3dGeometry& g, const T* x, T* y) {
-  GatherSum<T> s{g.batch, g.groups, g.in_channels, g.out_channels, {}, x, y};
-  for (int a = 0; a < 3; ++a) {
-    s.axis[a] = {g.out[a], g.stride[a], g.in[a], 0, 1, g.out[a], {}};
-    for (Index k = 0; k < g.kernel[a]; ++k) s.axis[a].offsets.push_back(k * g.dilation[a] - g.padding[a]);
-  }
-  return s;
-}
-
-/// w [channels, taps] of a depthwise convolution as [taps, channels], for the listed taps.
-template <class T>
-Tensor<T> taps_first(const T* w, Index all_taps, const std::vector<Index>& taps, Index channels) {
-  const Tensor<T> out({Index(taps.size()), channels});
-  for (std::size_t t = 0; t < taps.size(); ++t)
-    for (Index c = 0; c < channels; ++c) out.data()[Index(t) * channels + c] = w[c * all_taps + taps[t]];
+Tensor<T> taps_first(const GatherSum<T>& s, const T* w, Index all_taps) {
+  const Index channels = s.groups;
+  const Tensor<T> out({s.taps(), channels});
+  for (Index t = 0; t < s.taps(); ++t)
+    for (Index c = 0; c < channels; ++c) out.data()[t * channels + c] = w[c * all_taps + s.kernel_tap(t)];
   return out;
-}
-inline std::vector<Index> all_of(Index n) {
-  std::vector<Index> list(static_cast<std::size_t>(n));
-  for (Index i = 0; i < n; ++i) list[std::size_t(i)] = i;
-  return list;
 }
 
 template <class T>
 void conv3d_host_forward(const Conv3dGeometry& g, const T* x, const T* w, const T* bias, T* y) {
-  const GatherSum<T> s = forward_walk(g, x, y);
-  if (depthwise(g)) return gather_depthwise(s, taps_first(w, g.taps(), all_of(g.taps()), g.groups).data(), bias, false);
-  const Index depth = g.taps() * g.group_in();
-  GatherWeights<T> weights{w, {}, g.group_out() * depth, 1, depth};
-  for (Index t = 0; t < g.taps(); ++t) weights.tap.push_back(t * g.group_in());
-  gather_products(s, weights, bias, false);
+  const auto s = GatherSum<T>::forward(g, x, y);
+  if (depthwise(g)) return gather_depthwise(s, taps_first(s, w, g.taps()).data(), bias, false);
+  gather_products(s, GatherWeights<T>::forward(g, w), bias, false);
 }
 
-/// One phase of the input gradient: input voxels whose padded position leaves the same remainder by the stride, and the
-/// taps that reach them. Within it the gradient is a convolution of dy with stride 1, whose taps are all useful; for
-/// stride = kernel each phase has a single tap.
-struct GradPhase {
-  GatherAxis axis;
-  std::vector<Index> taps;
-  GradPhase(const Conv3dGeometry& g, int a, Index start) {
-    axis = {(g.in[a] - start + g.stride[a] - 1) / g.stride[a], 1, g.out[a], start, g.stride[a], g.in[a], {}};
-    for (Index k = 0; k < g.kernel[a]; ++k) {
-      const Index shifted = start + g.padding[a] - k * g.dilation[a];
-      if (shifted % g.stride[a] != 0) continue;
-      taps.push_back(k);
-      axis.offsets.push_back(shifted / g.stride[a]);
-    }
-  }
-};
-
 template <class T>
-void input_grad_phase(const Conv3dGeometry& g, const GradPhase (&phase)[3], const T* dy, const T* w, T* dx) {
-  const GatherSum<T> s{g.batch, g.groups, g.out_channels, g.in_channels, {phase[0].axis, phase[1].axis, phase[2].axis},
-                       dy,      dx};
-  if (s.taps() == 0) return;  // a stride that steps over voxels
-  std::vector<Index> taps;
-  for (const Index k0 : phase[0].taps)
-    for (const Index k1 : phase[1].taps)
-      for (const Index k2 : phase[2].taps) taps.push_back((k0 * g.kernel[1] + k1) * g.kernel[2] + k2);
-  if (depthwise(g)) return gather_depthwise<T>(s, taps_first(w, g.taps(), taps, g.groups).data(), nullptr, true);
-  const Index outs = g.group_out(), ins = g.group_in();
-  for (Index& tap : taps) tap *= ins;
-  gather_products<T>(s, {w, taps, outs * g.taps() * ins, g.taps() * ins, 1}, nullptr, true);
+void input_grad_phase(const Conv3dGeometry& g, const GatherSum<T>& s, const T* w) {
+  if (s.taps() == 0) return;
+  if (depthwise(g)) return gather_depthwise<T>(s, taps_first(s, w, g.taps()).data(), nullptr, true);
+  gather_products<T>(s, GatherWeights<T>::input_grad(g, w), nullptr, true);
 }
 
 /// Whether each input voxel meets one output voxel at most: patches side by side.
@@ -334,7 +290,7 @@ void conv3d_host_input_grad(const Conv3dGeometry& g, const T* dy, const T* w, T*
   for (Index r0 = 0; r0 < std::min(g.stride[0], g.in[0]); ++r0)
     for (Index r1 = 0; r1 < std::min(g.stride[1], g.in[1]); ++r1)
       for (Index r2 = 0; r2 < std::min(g.stride[2], g.in[2]); ++r2)
-        input_grad_phase(g, {GradPhase(g, 0, r0), GradPhase(g, 1, r1), GradPhase(g, 2, r2)}, dy, w, dx);
+        input_grad_phase(g, GatherSum<T>::input_grad(g, r0, r1, r2, dy, dx), w);
 }
 
 /// Partial sums, in order.
@@ -347,7 +303,7 @@ T added_parts(const T* partial, Index size, Index parts, Index i) {
 
 template <class T>
 void weight_grad_depthwise(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
-  const GatherSum<T> s = forward_walk<T>(g, x, nullptr);
+  const GatherSum<T> s = GatherSum<T>::forward(g, x, nullptr);
   const Index channels = g.groups, taps = g.taps(), voxels = s.voxels();
   const Index chunk = std::max<Index>(64, (voxels + 31) / 32), parts = (voxels + chunk - 1) / chunk;
   const Tensor<T> partial = Tensor<T>::zeros({parts, taps, channels});
@@ -375,7 +331,7 @@ void weight_grad_depthwise(const Conv3dGeometry& g, const T* x, const T* dy, T* 
 template <class T, int vectors>
 void weight_grad_products(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
   constexpr Index cols = block_cols<T, vectors>, height = block_rows<vectors>, stride = tile_stride;
-  const GatherSum<T> s = forward_walk<T>(g, x, nullptr);
+  const GatherSum<T> s = GatherSum<T>::forward(g, x, nullptr);
   const GatherPlan plan(s);
   const Index channels = g.group_in(), outs = g.group_out(), voxels = s.voxels(), depth = g.taps() * channels;
   const Index panels = (outs + cols - 1) / cols, parts = Index(plan.parts.size()), tasks = g.groups * parts;
@@ -412,7 +368,7 @@ template <class T>
 void conv3d_host_weight_grad(const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
   if (depthwise(g)) return weight_grad_depthwise(g, x, dy, dw);
   with_panel_width<T>(g.group_out(), [&](auto vectors) {
-    const GatherSum<T> s = forward_walk<T>(g, x, nullptr);
+    const GatherSum<T> s = GatherSum<T>::forward(g, x, nullptr);
     if (winograd_fits(s)) winograd_weight_grad<T, vectors>(s, dy, dw);
     else weight_grad_products<T, vectors>(g, x, dy, dw);
   });

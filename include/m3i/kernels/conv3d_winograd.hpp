@@ -119,13 +119,12 @@ inline constexpr Index most_winograd_planes = 4;
 template <class T>
 bool winograd_fits(const GatherSum<T>& s) {
   for (const GatherAxis& a : s.axis) {
-    const Index taps = Index(a.offsets.size());
-    if (a.step != 1 || a.spacing != 1 || a.start != 0 || taps == 0) return false;
-    for (Index t = 1; t < taps; ++t)  // neighbours, upwards (forward) or downwards (gradient)
-      if (std::abs(a.offsets[std::size_t(t)] - a.offsets[std::size_t(t - 1)]) != 1) return false;
+    if (a.step != 1 || a.spacing != 1 || a.start != 0 || a.taps == 0) return false;
+    if (a.taps > 1 && std::abs(a.offset_step) != 1)
+      return false;  // neighbours, upwards (forward) or downwards (gradient)
   }
-  return s.groups == 1 && s.axis[0].offsets.size() <= most_winograd_planes && s.axis[1].offsets.size() == 3 &&
-         s.axis[2].offsets.size() == 3 && s.source_channels >= 16 && s.result_channels >= 16 && s.voxels() >= 4096;
+  return s.groups == 1 && s.axis[0].taps <= most_winograd_planes && s.axis[1].taps == 3 && s.axis[2].taps == 3 &&
+         s.source_channels >= 16 && s.result_channels >= 16 && s.voxels() >= 4096;
 }
 
 /// How the work is cut: from the sizes alone.
@@ -139,10 +138,10 @@ struct WinogradPlan {
   Index run, runs;             // result planes that it walks over
   Index tasks;
 
-  WinogradPlan(const GatherSum<T>& s, Index height) : planes(Index(s.axis[0].offsets.size())) {
+  WinogradPlan(const GatherSum<T>& s, Index height) : planes(s.axis[0].taps) {
     constexpr Index lanes = Lanes<T>::count, cache = Index(600) << 10;
     tile_rows = (s.axis[1].count + 1) / 2, tile_cols = (s.axis[2].count + 1) / 2;
-    for (int a = 0; a < 3; ++a) origin[a] = std::min(s.axis[a].offsets.front(), s.axis[a].offsets.back());
+    for (int a = 0; a < 3; ++a) origin[a] = std::min(s.axis[a].offset(0), s.axis[a].offset(s.axis[a].taps - 1));
     channels = (s.source_channels + lanes - 1) / lanes * lanes;
     const Index tiles = tile_rows * tile_cols, fit = cache / (planes * 16 * channels * Index(sizeof(T)));
     const Index most = std::max(height, fit / height * height), parts = (tiles + most - 1) / most;
@@ -233,8 +232,7 @@ Tensor<T> winograd_weights(const GatherSum<T>& s, const GatherWeights<T>& w, con
   const Index results = s.result_channels, panels = (results + cols - 1) / cols;
   const Tensor<T> out = Tensor<T>::zeros({panels, 16, plan.planes, plan.channels, cols});
   const auto upwards = [&](int a, Index k) {  // the k-th tap in the order of its offset
-    const auto& offsets = s.axis[a].offsets;
-    return offsets.front() <= offsets.back() ? k : Index(offsets.size()) - 1 - k;
+    return s.axis[a].offset_step > 0 ? k : s.axis[a].taps - 1 - k;
   };
   parallel_for(panels * plan.planes, [&](Index i) {
     const Index panel = i / plan.planes, plane = i % plan.planes;
@@ -245,7 +243,7 @@ Tensor<T> winograd_weights(const GatherSum<T>& s, const GatherWeights<T>& w, con
         for (Index a = 0; a < 3; ++a)
           for (Index b = 0; b < 3; ++b) {
             const Index tap = (upwards(0, plane) * 3 + upwards(1, a)) * 3 + upwards(2, b);
-            g[a][b] = w.w[w.tap[std::size_t(tap)] + c * w.source_stride + (begin + r) * w.result_stride];
+            g[a][b] = w.w[s.kernel_tap(tap) * w.tap_stride + c * w.source_stride + (begin + r) * w.result_stride];
           }
         winograd_weight(g, u);
         T* const to = out.data() + panel * 16 * size + (plane * plan.channels + c) * cols + r;
