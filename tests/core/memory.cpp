@@ -99,7 +99,15 @@ TEST_CASE("memory: many threads take and give back at once", "[core]") {
   CHECK(memory_stats().live == before);
 }
 
-#if !M3I_CUDA
+#if M3I_CUDA
+TEST_CASE("an error of CUDA says the operation, its shapes, the call and CUDA's words", "[core][errors]") {
+  const Tensor<float> x({2, 3});
+  const Operation operation("scale", x);
+  CHECK_THROWS_WITH(
+      check_cuda(cudaErrorInvalidValue, "for_each"),
+      Catch::StartsWith("scale of [2, 3]: for_each") && Catch::EndsWith(": CUDA says \"invalid argument\""));
+}
+#else
 TEST_CASE("memory: a GPU tensor in a build without CUDA is refused", "[core][errors]") {
   CHECK_THROWS_WITH(Tensor<float>({2}, Device::cuda()), Catch::Contains("cuda:0") && Catch::Contains("M3I_CUDA=ON"));
   CHECK_THROWS_AS(Tensor<float>({0}, Device::cuda()), DeviceError);
