@@ -2,8 +2,8 @@
 /// Channels-last 3-D convolution and its two gradients.
 ///
 /// On the host an implicit matrix product (conv3d_host.hpp), on the GPU cuDNN (conv3d_cudnn.hpp, with M3I_CUDNN=1).
-/// Where cuDNN has no body, and on the emulated device, implicit products by teams (conv3d_implicit.hpp), or the
-/// definition (conv3d_direct.hpp) when the groups are single channels.
+/// Where cuDNN has no body, and on the emulated device, implicit products by teams (conv3d_implicit.hpp); where
+/// groups are single channels, result and input gradient by the definition (conv3d_direct.hpp).
 
 #include <array>
 

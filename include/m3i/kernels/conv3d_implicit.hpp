@@ -6,7 +6,7 @@
 /// that never exists) and as much of 64 columns of weights into scratch, multiplies them (multiply() of block.hpp), and
 /// goes on to the next. An element that was read is used 64 times: 64 / sizeof(T) operations a byte, 32 for bf16, which
 /// mostly come from the second-level cache, since a source voxel is read once a tap and the weights by every team.
-/// Scratch is 55 to 70 KiB, so that three or four teams share a multiprocessor and hide each other's barriers.
+/// Scratch is 52 to 67 KiB, so that two or three teams share a multiprocessor and hide each other's barriers.
 ///
 /// Which voxels a row and a step of the sum meet takes divisions; each is worked out once a row or step, and kept as a
 /// place beside the blocks. A cell of the matrix then costs an addition and a comparison an axis, and where channels
@@ -339,6 +339,7 @@ bool in_chunks(Index channels, const Pointers*... pointers) {
   return channels % implicit_width<T> == 0 && ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
+/// Then a product would use one column of 64, and each result is a short sum; only those of the weights are long.
 inline bool single_channels(const Conv3dGeometry& g) { return g.group_in() == 1 && g.groups > 1; }
 inline void require_short_axes(const Conv3dGeometry& g) {
   for (int a = 0; a < 3; ++a)
@@ -367,7 +368,6 @@ void conv3d_implicit_input_grad(Device device, const Conv3dGeometry& g, const T*
 
 template <class T>
 void conv3d_implicit_weight_grad(Device device, const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
-  if (single_channels(g)) return for_each(device, g.out_channels * g.taps(), Conv3dWeightGrad<T>{x, dy, dw, g});
   require_short_axes(g);
   const bool chunks = in_chunks<T>(g.group_in(), x) && in_chunks<T>(g.group_out(), dy);
   ImplicitWeightGrad<T> product(g, chunks, x, dy);
