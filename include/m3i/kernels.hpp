@@ -19,6 +19,7 @@
 #include "m3i/kernels/gemm_problem.hpp"
 #include "m3i/kernels/gemm_small_float.hpp"
 #include "m3i/kernels/instruction_set.hpp"
+#include "m3i/kernels/library_handle.hpp"
 #include "m3i/kernels/math.hpp"
 #include "m3i/kernels/reduce.hpp"
 #include "m3i/kernels/register_block.hpp"

@@ -6,6 +6,7 @@
 /// Its GELU epilogue is the tanh form, not the erf form of the published networks, and is not used.
 
 #include "m3i/kernels/gemm.hpp"
+#include "m3i/kernels/library_handle.hpp"
 
 #if M3I_CUDA
 #include <cublasLt.h>
@@ -30,22 +31,9 @@ inline constexpr std::size_t cublas_workspace_cap = std::size_t(32) << 20;
 /// How many shapes a thread remembers the algorithm of; a training step has some hundreds.
 inline constexpr std::size_t cublas_plans_kept = 4096;
 
-class CublasLtHandle {
- public:
-  CublasLtHandle() { check_cublas(cublasLtCreate(&handle_), "gemm"); }
-  ~CublasLtHandle() { cublasLtDestroy(handle_); }
-  CublasLtHandle(const CublasLtHandle&) = delete;
-  CublasLtHandle& operator=(const CublasLtHandle&) = delete;
-  operator cublasLtHandle_t() const { return handle_; }
-
- private:
-  cublasLtHandle_t handle_ = nullptr;
-};
-
 /// The calling thread's handle for a device, which must be current.
 inline cublasLtHandle_t cublas_handle(Device device) {
-  static thread_local std::map<int, CublasLtHandle> handles;
-  return handles[device.number];
+  return library_handle<cublasLtHandle_t, cublasLtCreate, cublasLtDestroy, check_cublas>(device);
 }
 
 template <class T>

@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "m3i/autodiff/record.hpp"
-#include "m3i/kernels/attention_gradient.hpp"
+#include "m3i/kernels/attention_cudnn.hpp"
 
 namespace m3i {
 inline namespace M3I_ABI {
@@ -109,7 +109,8 @@ Var<T> attention(const Var<T>& q,
 
   const Tensor<T> y({n, queries, heads * value_depth}, device);
   const Tensor<A> lse({n, heads, queries}, device);
-  attention_forward(device, p, HeadRows<T>{y.data(), p.v.stride, value_depth}, lse.data());
+  const HeadRows<T> out{y.data(), p.v.stride, value_depth};
+  if (!detail::attention_cudnn_forward(device, p, out, lse.data())) attention_forward(device, p, out, lse.data());
   return record<T>("attention", y, {q, k, v, bias}, [=](const Tensor<T>& dy) {
     AttentionGradients<T> d;
     d.groups = attention_groups(p.batches, p.heads, p.queries, p.keys, bias.needs_grad());
@@ -120,9 +121,9 @@ Var<T> attention(const Var<T>& q,
     Tensor<A> partial;
     if (bias.needs_grad()) partial = Tensor<A>::zeros({d.groups, p.heads, p.keys, p.queries}, dy.device());
     d.bias = partial.data();
-    const Index stride = p.v.stride;
-    attention_backward(dy.device(), p, d, HeadRows<const T>{y.data(), stride, p.v.depth},
-                       HeadRows<const T>{dy.data(), stride, p.v.depth}, lse.data());
+    const HeadRows<const T> y_rows{y.data(), p.v.stride, p.v.depth}, dy_rows{dy.data(), p.v.stride, p.v.depth};
+    if (!detail::attention_cudnn_backward(dy.device(), p, d, y_rows, dy_rows, lse.data()))
+      attention_backward(dy.device(), p, d, y_rows, dy_rows, lse.data());
     // p points into these; naming them keeps them alive until here.
     if (bias.needs_grad() && bias_t.defined())
       for_each(dy.device(), bias.size(),
