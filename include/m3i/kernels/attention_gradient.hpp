@@ -17,14 +17,16 @@ struct AttentionBackward {
   AttentionGradients<T> d;
   HeadRows<const T> y, dy;
   const A* lse;
-  Index shares;  ///< the heads of a group are shared among so many teams
+  Index shares;                ///< the heads of a group are shared among so many teams
+  std::byte* apart = nullptr;  ///< where dk and dv of all teams are, if not in their scratch
+  Index apart_bytes = 0;       ///< of a team
 
   struct Work {
     Index q_step, k_step, v_step, p_step, s_step, dk_step, dv_step;
     E *q, *q_t, *dy, *dy_t, *k, *v, *p, *ds_rounded;
     A *s, *ds, *dq, *dk, *dv, *lse, *dot;
-    Index bytes;
-    M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base) {
+    Index bytes, apart_bytes;
+    M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base, bool is_apart, std::byte* apart) {
       const Index queries = smaller(problem.queries, attention_block), keys = smaller(problem.keys, attention_block);
       const Index depth = problem.q.depth, value_depth = problem.v.depth;
       q_step = p_step = block_step<E>(queries), s_step = sum_step<E, A>(queries);
@@ -39,14 +41,15 @@ struct AttentionBackward {
       v = cut.take<E>(keys, value_depth);
       s = cut.sums<E, A>(keys, queries);
       ds = cut.sums<E, A>(keys, queries);
-      if constexpr (rounds) p = cut.take<E>(keys, queries), ds_rounded = cut.take<E>(keys, queries);
+      if constexpr (rounds) p = ds_rounded = cut.take<E>(keys, queries);  // one after the other
       else p = s, ds_rounded = ds;
       dq = cut.sums<E, A>(queries, depth);
-      dk = cut.sums<E, A>(problem.keys, depth);
-      dv = cut.sums<E, A>(problem.keys, value_depth);
       lse = cut.line<A>(queries);
       dot = cut.line<A>(queries);
-      bytes = cut.bytes;
+      BlockCutter of_all_keys = is_apart ? BlockCutter{apart} : cut;
+      dk = of_all_keys.sums<E, A>(problem.keys, depth);
+      dv = of_all_keys.sums<E, A>(problem.keys, value_depth);
+      bytes = is_apart ? cut.bytes : of_all_keys.bytes, apart_bytes = is_apart ? of_all_keys.bytes : 0;
     }
   };
 
@@ -55,7 +58,7 @@ struct AttentionBackward {
     const Index share = item % shares, group = item / shares;
     const Index first = group * p.batches / d.groups, last = (group + 1) * p.batches / d.groups;
     const Index first_head = share * p.heads / shares, last_head = (share + 1) * p.heads / shares;
-    const Work w(p, scratch);
+    const Work w(p, scratch, apart != nullptr, apart + item * apart_bytes);
     for (Index batch = first; batch < last; ++batch)
       for (Index head = first_head; head < last_head; ++head) one_head(team, w, group, HeadPlace::of(p, batch, head));
   }
@@ -212,12 +215,18 @@ struct AttentionBackward {
 /// Teams that attention_backward aims at: enough to share out evenly.
 inline constexpr Index attention_teams = 32;
 
+/// The same on a GPU, where a head of a group has a team of its own.
+inline constexpr Index attention_device_teams = 1024;
+
 /// In how many groups of batches attention_backward should work: one batch each, unless there is a gradient of the
 /// bias, of which each group has a partial sum. From the sizes alone, so that bits do not depend on threads.
-inline Index attention_groups(Index batches, Index heads, Index queries, Index keys, bool bias_gradient) {
+inline Index attention_groups(
+    Index batches, Index heads, Index queries, Index keys, bool bias_gradient, Device device = Device::cpu()) {
   if (!bias_gradient || batches == 0) return batches;
   const Index most = (Index(16) << 20) / std::max<Index>(1, heads * queries * keys);
-  return std::clamp<Index>(most, 1, std::min(batches, attention_teams));
+  const Index wanted =
+      device.kind == Device::Kind::cpu ? attention_teams : std::max<Index>(1, attention_device_teams / heads);
+  return std::clamp<Index>(most, 1, std::min(batches, wanted));
 }
 
 /// Adds to the gradients in d, given y, dy and the lse of attention_forward.
@@ -236,11 +245,17 @@ void attention_backward(Device device,
     const Index shares = std::min(p.heads, (attention_teams + d.groups - 1) / d.groups);
     const Index heads = p.batches / d.groups * p.heads / shares;
     const Index cost = heads * p.queries * p.keys * (p.q.depth + p.v.depth) / 4;
-    host_rows_with_scratch(d.groups * shares, typename Host::Work(p, nullptr).bytes, Host{p, d, y, dy, lse, shares},
-                           cost);
+    host_rows_with_scratch(d.groups * shares, typename Host::Work(p, nullptr, false, nullptr).bytes,
+                           Host{p, d, y, dy, lse, shares}, cost);
   } else {
-    device_rows_with_scratch(device, d.groups * p.heads, typename Other::Work(p, nullptr).bytes,
-                             Other{p, d, y, dy, lse, p.heads});
+    // More than one block of keys would fill shared memory with sums that are seldom touched.
+    const bool is_apart = p.keys > detail::attention_block;
+    const Index teams = d.groups * p.heads;
+    const typename Other::Work need(p, nullptr, is_apart, nullptr);
+    const Tensor<std::uint8_t> apart({is_apart ? teams : 0, need.apart_bytes}, device);
+    device_rows_with_scratch(
+        device, teams, need.bytes,
+        Other{p, d, y, dy, lse, p.heads, reinterpret_cast<std::byte*>(apart.data()), need.apart_bytes});
   }
 }
 

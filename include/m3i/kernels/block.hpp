@@ -249,13 +249,13 @@ void host_rows_with_scratch(Index begin, Index end, std::byte* scratch, F f) {
 
 #if M3I_CUDA
 /// Scratch is shared memory, or, where that is too small, a piece of `scratch` for each block. A template, so that the
-/// compiler knows which memory it addresses.
+/// compiler knows which memory it addresses; tensor cores read the former only.
 template <bool shared, class F>
 __global__ void for_rows_with_scratch_kernel(Index rows, std::byte* scratch, Index bytes, F f) {
   extern __shared__ __align__(128) std::byte own[];
   for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
     if constexpr (shared) f(CudaTeam<>{}, row, own);
-    else f(CudaTeam<>{}, row, scratch + Index(blockIdx.x) * bytes);
+    else f(CudaFarTeam{}, row, scratch + Index(blockIdx.x) * bytes);
     __syncthreads();
   }
 }

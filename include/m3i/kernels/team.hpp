@@ -155,6 +155,9 @@ struct CudaTeam {
     return warps[0];
   }
 };
+
+/// A block whose scratch is too large for shared memory.
+struct CudaFarTeam : CudaTeam<> {};
 #endif
 
 }  // namespace M3I_ABI

@@ -31,33 +31,25 @@ using tensor_core_t = std::conditional_t<std::is_same_v<E, half>, __half, __nv_b
 template <class Use, class X, class Layout>
 using Operand = nvcuda::wmma::fragment<Use, 16, 16, 16, X, Layout>;
 
-/// wmma::load_matrix_sync. For bf16 nvcc (13.0) does not see that the memory is shared, and reads pair by pair what is
-/// one LDSM if it is said.
+/// wmma::load_matrix_sync from shared memory. For bf16 nvcc (13.0) does not see that by itself, and reads pair by pair
+/// what is one LDSM if it is said.
 template <class Use, class X, class Layout>
 __device__ inline void load_operand(Operand<Use, X, Layout>& to, const X* from, unsigned step) {
   if constexpr (std::is_same_v<X, __nv_bfloat16>) {
-    if (__isShared(from)) {
-      const auto at = unsigned(__cvta_generic_to_shared(from));
-      auto* const pair = reinterpret_cast<unsigned*>(to.x);
-      if constexpr (std::is_same_v<Use, nvcuda::wmma::matrix_b>)
-        asm volatile("wmma.load.b.sync.aligned.row.m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"
-                     : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
-                     : "r"(at), "r"(step)
-                     : "memory");
-      else if constexpr (std::is_same_v<Layout, nvcuda::wmma::row_major>)
-        asm volatile("wmma.load.a.sync.aligned.row.m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"
-                     : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
-                     : "r"(at), "r"(step)
-                     : "memory");
-      else
-        asm volatile("wmma.load.a.sync.aligned.col.m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"
-                     : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
-                     : "r"(at), "r"(step)
-                     : "memory");
-      return;
-    }
+    const auto at = unsigned(__cvta_generic_to_shared(from));
+    auto* const pair = reinterpret_cast<unsigned*>(to.x);
+#define M3I_LOAD_OPERAND(part)                                                        \
+  asm volatile("wmma.load." part ".m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;" \
+               : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])           \
+               : "r"(at), "r"(step)                                                   \
+               : "memory")
+    if constexpr (std::is_same_v<Use, nvcuda::wmma::matrix_b>) M3I_LOAD_OPERAND("b.sync.aligned.row");
+    else if constexpr (std::is_same_v<Layout, nvcuda::wmma::row_major>) M3I_LOAD_OPERAND("a.sync.aligned.row");
+    else M3I_LOAD_OPERAND("a.sync.aligned.col");
+#undef M3I_LOAD_OPERAND
+  } else {
+    nvcuda::wmma::load_matrix_sync(to, from, step);
   }
-  nvcuda::wmma::load_matrix_sync(to, from, step);
 }
 
 /// One tile: sum += A B over the inner extent.
@@ -73,7 +65,7 @@ __device__ inline void add_tile(Sum& sum, int inner, const X* a, unsigned lda, I
   }
 }
 
-/// multiply() of block.hpp: a warp a tile of 16 x 16 sums.
+/// multiply() of block.hpp for operands in shared memory: a warp a tile of 16 x 16 sums.
 template <class E>
 __device__ inline void tensor_core_multiply(int rows,
                                             int cols,

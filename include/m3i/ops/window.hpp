@@ -114,7 +114,7 @@ Var<T> window_attention(
   return record<T>("window_attention", y, {q.x, q.pad, kv.x, kv.pad, table}, [=](const Tensor<T>& dy) {
     static_cast<void>(bias), static_cast<void>(kept);  // p points into them
     AttentionGradients<T> d;
-    d.groups = attention_groups(p.batches, heads, p.queries, p.keys, table.needs_grad());
+    d.groups = attention_groups(p.batches, heads, p.queries, p.keys, table.needs_grad(), device);
     d.q = window_grad(q, 0, channels, heads), d.k = window_grad(kv, 0, channels, heads),
     d.v = window_grad(kv, 1, channels, heads);
     const auto pad_q = pad_sums(q, d.groups, channels, layout.padded),
