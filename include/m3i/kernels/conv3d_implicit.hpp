@@ -55,7 +55,7 @@ struct ImplicitPlace {
 template <class T>
 struct ImplicitWork {
   using A = accumulate_t<T>;
-  static constexpr Index right_step = block_step<T>(implicit_tile), sums_step = block_step<A>(implicit_tile);
+  static constexpr Index right_step = block_step<T>(implicit_tile), sums_step = sum_step<T, A>(implicit_tile);
   T *left, *right;  // [left_rows, left_cols], and [slice, tile]
   A* sums;          // [tile, tile]
   ImplicitPlace *rows, *steps;
@@ -65,7 +65,7 @@ struct ImplicitWork {
     BlockCutter cut{base};
     left = cut.take<T>(left_rows, left_cols);
     right = cut.take<T>(implicit_slice<T>, implicit_tile);
-    sums = cut.take<A>(implicit_tile, implicit_tile);
+    sums = cut.sums<T, A>(implicit_tile, implicit_tile);
     rows = cut.line<ImplicitPlace>(left_rows);
     steps = cut.line<ImplicitPlace>(left_cols);
     walk = cut.line<GatherSum<T>>(1);
