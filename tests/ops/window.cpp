@@ -25,6 +25,7 @@ const std::vector<Case> cases = {
     {{5, 3, 4}, {3, 2, 4}, {1, 0, 0}, 2, 3, 3},                           // windows of any form, shifted on one axis
     {{5, 4, 4}, {5, 4, 4}, {2, 2, 2}, 1, 2, 1},                           // 80 tokens: more than a block
     {{2, 2, 3}, {2, 2, 3}, {0, 0, 0}, 1, 2, 2, RelativeIndex::swin, {3, 3, 3}},
+    {{2, 3, 2}, {2, 2, 2}, {0, 1, 0}, 1, 16, 2},  // heads as wide as what a GPU's thread reads at once
 };
 
 using Grid = std::vector<double>;  // [Dp, Hp, Wp, channels]

@@ -18,6 +18,11 @@ M3I_HD inline float bits_float(std::uint32_t b) { return std::bit_cast<float>(b)
 
 /// binary32 -> binary16, to nearest even; overflow becomes infinity, NaN stays NaN.
 M3I_HD inline std::uint16_t to_half_bits(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800  // one instruction
+  std::uint16_t h;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+  return h;
+#else
   const std::uint32_t b = float_bits(x), sign = (b >> 16) & 0x8000u, magnitude = b & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return std::uint16_t(sign | 0x7e00u);
   if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);  // rounds to 65536 or is larger
@@ -26,8 +31,14 @@ M3I_HD inline std::uint16_t to_half_bits(float x) {
   }
   const std::uint32_t odd = (magnitude >> 13) & 1u;
   return std::uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+#endif
 }
 M3I_HD inline float from_half_bits(std::uint16_t h) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+  return x;
+#else
   const std::uint32_t sign = std::uint32_t(h & 0x8000u) << 16, magnitude = h & 0x7fffu;
   if (magnitude >= 0x7c00u) return bits_float(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
   if (magnitude < 0x400u) {  // zero or subnormal
@@ -35,6 +46,7 @@ M3I_HD inline float from_half_bits(std::uint16_t h) {
     return sign ? -value : value;
   }
   return bits_float(sign | ((magnitude << 13) + 0x38000000u));
+#endif
 }
 /// double -> float, to odd: the last bit records that something was cut, so that rounding once more is rounding once.
 M3I_HD inline float to_odd_float(double x) {
@@ -45,9 +57,15 @@ M3I_HD inline float to_odd_float(double x) {
   return bits_float(larger ? b - 1 : b + 1);
 }
 M3I_HD inline std::uint16_t to_bf16_bits(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  std::uint16_t h;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(x));
+  return h;
+#else
   const std::uint32_t b = float_bits(x);
   if ((b & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((b >> 16) | 0x40u);
   return std::uint16_t((b + 0x7fffu + ((b >> 16) & 1u)) >> 16);
+#endif
 }
 M3I_HD inline float from_bf16_bits(std::uint16_t h) { return bits_float(std::uint32_t(h) << 16); }
 }  // namespace detail

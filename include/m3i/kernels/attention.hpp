@@ -74,8 +74,24 @@ namespace detail {
 
 inline constexpr Index attention_block = 64;
 
+/// The body of load_block for a block of threads, by chunks of `width` elements.
+template <bool transposed, int width, class Team, class A, class T, class Source>
+M3I_HD inline void load_chunks(Team team, Index rows, Index depth, A factor, T* out, Index step, Source source) {
+  each_cell(team, inner_extent<T>(rows), inner_extent<T>(depth) / width, [=](Index r, Index chunk) {
+    const Index c = chunk * width;
+    const T* from = r < rows && c < depth ? source(r) : nullptr;
+    alignas(16) T values[std::size_t(width)];
+    copy_chunk<width>(from ? from + c : nullptr, values);
+    if constexpr (!is_small_float<T>)
+      for (T& x : values) x *= factor;
+    if constexpr (transposed)
+      for (int i = 0; i < width; ++i) out[(c + i) * step + r] = values[i];
+    else copy_chunk<width>(values, out + r * step + c);
+  });
+}
+
 /// out[r, c] = factor * source(r)[c], or transposed at out[c * step + r]; a null source gives zeros, and so do the rows
-/// and columns up to inner extents.
+/// and columns up to inner extents. Half and bf16 stay what they are: the factor is 1.
 template <bool transposed, class Team, class A, class E, class Source>
 M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, E* out, Index step, Source source) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
@@ -91,10 +107,9 @@ M3I_HD inline void load_block(Team team, Index rows, Index depth, A factor, E* o
       else team.each(depth, [=](Index c) { to[c] = factor * A(from[c]); });
     }
   } else {
-    each_cell(team, inner_extent<E>(rows), inner_extent<E>(depth), [=](Index r, Index c) {
-      const auto* from = r < rows && c < depth ? source(r) : nullptr;
-      out[transposed ? c * step + r : r * step + c] = E(from ? factor * A(from[c]) : A(0));
-    });
+    constexpr int width = int(sizeof(Chunk) / sizeof(E));
+    if (source.in_chunks()) load_chunks<transposed, width>(team, rows, depth, factor, out, step, source);
+    else load_chunks<transposed, 1>(team, rows, depth, factor, out, step, source);
   }
 }
 
@@ -139,6 +154,14 @@ struct TokenRows {
     if (t >= 0) return rows.at(t, head);
     if constexpr (std::is_const_v<T>) return pad ? pad + head * rows.depth : nullptr;
     else return nullptr;
+  }
+  /// Whether the rows consist of chunks, each at its place in memory.
+  M3I_HD bool in_chunks() const {
+    const Index bytes = (rows.stride | rows.depth) * Index(sizeof(T));
+    return (reinterpret_cast<std::uintptr_t>(rows.data) | reinterpret_cast<std::uintptr_t>(pad) |
+            std::uintptr_t(bytes)) %
+               sizeof(Chunk) ==
+           0;
   }
   // Always inlined: g++ takes a function that only asks for lines to have no effect, and drops its calls.
   [[gnu::always_inline]] M3I_HD void ask_for_next(Index r) const {

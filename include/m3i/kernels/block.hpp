@@ -90,6 +90,21 @@ M3I_HD inline void each_cell_of(Team team, Index rows, Index cols, Row row, F f)
   }
 }
 
+/// What a GPU's thread reads and writes at once.
+struct alignas(16) [[gnu::may_alias]] Chunk {
+  std::uint32_t words[4];
+};
+/// A chunk of `width` elements, or one element; zeros from null.
+template <int width, class T>
+M3I_HD inline void copy_chunk(const T* from, T* to) {
+  if constexpr (width == 1) {
+    *to = from ? *from : T(0.0f);
+  } else {
+    static_assert(width * sizeof(T) == sizeof(Chunk));
+    *reinterpret_cast<Chunk*>(to) = from ? *reinterpret_cast<const Chunk*>(from) : Chunk{};
+  }
+}
+
 /// f(one, r) for each row, where `one` is a team of one thread.
 template <class Team, class F>
 M3I_HD inline void each_row(Team team, Index rows, F f) {

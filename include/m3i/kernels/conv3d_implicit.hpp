@@ -124,20 +124,6 @@ M3I_HD inline void place_steps(Team team,
   });
 }
 
-struct alignas(16) [[gnu::may_alias]] ImplicitChunk {
-  std::uint32_t words[4];
-};
-/// `width` elements, or zeros from null.
-template <int width, class T>
-M3I_HD inline void copy_chunk(const T* from, T* to) {
-  if constexpr (width == 1) {
-    *to = from ? *from : T(0.0f);
-  } else {
-    static_assert(width * sizeof(T) == sizeof(ImplicitChunk));
-    *reinterpret_cast<ImplicitChunk*>(to) = from ? *reinterpret_cast<const ImplicitChunk*>(from) : ImplicitChunk{};
-  }
-}
-
 /// The gathered block: `count` chunks of each row.
 template <int width, class Team, class T>
 M3I_HD inline void gather_block(Team team,
