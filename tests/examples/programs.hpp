@@ -104,6 +104,11 @@ class Running {
   Running& operator=(const Running&) = delete;
 
   void send(int signal) const { ::kill(child_, signal); }
+  /// The processes that it has started, in that order.
+  std::vector<pid_t> children() const {
+    std::istringstream list(slurp("/proc/" + std::to_string(child_) + "/task/" + std::to_string(child_) + "/children"));
+    return {std::istream_iterator<pid_t>(list), {}};
+  }
   Answer wait() {
     int status = 0;
     while (::waitpid(child_, &status, 0) < 0 && errno == EINTR) {
