@@ -216,7 +216,7 @@ std::string attention_self_check(Device device) {
         const auto slots = [&](std::vector<Tensor<T>>& to) {
           for (int i = 0; i < 3; ++i) to.push_back(Tensor<T>::zeros({size}, device));
           AttentionGradients<T> d;
-          d.groups = attention_groups(p.batches, p.heads, p.queries, p.keys, false);
+          d.groups = attention_groups(p.batches, p.heads, p.queries, p.keys, false, device);
           d.q = rows(to[0].data()), d.k = rows(to[1].data()), d.v = rows(to[2].data());
           return d;
         };

@@ -13,10 +13,6 @@
 #include "m3i/kernels/gather.hpp"
 #include "m3i/kernels/gemm.hpp"
 
-#ifndef M3I_CUDNN
-#define M3I_CUDNN 0
-#endif
-
 namespace m3i {
 inline namespace M3I_ABI {
 

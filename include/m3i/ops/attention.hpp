@@ -113,7 +113,7 @@ Var<T> attention(const Var<T>& q,
   if (!detail::attention_cudnn_forward(device, p, out, lse.data())) attention_forward(device, p, out, lse.data());
   return record<T>("attention", y, {q, k, v, bias}, [=](const Tensor<T>& dy) {
     AttentionGradients<T> d;
-    d.groups = attention_groups(p.batches, p.heads, p.queries, p.keys, bias.needs_grad());
+    d.groups = attention_groups(p.batches, p.heads, p.queries, p.keys, bias.needs_grad(), device);
     const auto slot = [](const Var<T>& x, const HeadRows<const T>& rows) {
       return HeadRows<T>{x.needs_grad() ? x.grad().data() : nullptr, rows.stride, rows.depth};
     };
