@@ -29,7 +29,7 @@ struct FinetuneConfig {
     field("optimizer", self.optimizer, "optimiser of network and head (ours)");
     field("augment", self.augment, "random changes of the training volumes");
     field("epochs", self.epochs, "passes over the training subjects (ours)", at_least(1));
-    field("batch_size", self.batch_size, "volumes of a step (ours)", between(1, 65536));
+    field("batch_size", self.batch_size, "volumes of a step, over all ranks (ours)", between(1, 65536));
     field("max_steps", self.max_steps, "stop after this many steps, 0 for all epochs", at_least(0));
     field("freeze_epochs", self.freeze_epochs, "epochs in which only the head learns (ours)", at_least(0));
     field("validate_every", self.validate_every, "epochs between validations; the best one is kept (ours)",
