@@ -30,8 +30,13 @@ struct Request {
   bool infer = false, checkpoint = false, graph = false;
 };
 
+struct Result {
+  bench::StepTimes times;
+  double gflop;  ///< of the method: a gradient takes twice its forward pass
+};
+
 template <template <class> class Net, class Options>
-bench::StepTimes measure(const Request& r, const Net<float>& net, const Options& options) {
+Result measure(const Request& r, const Net<float>& net, const Options& options) {
   const Device device = Device::parse(r.device);
   to(net, device);
   const Var<float> x(testing::wave<float>({r.batch, r.size, r.size, r.size, 1}).to(device));
@@ -41,7 +46,10 @@ bench::StepTimes measure(const Request& r, const Net<float>& net, const Options&
     write_safetensors(r.file, arrays, {{"format", "pt"}});
   }
   const MixedNetwork<Net> mixed(parse_dtype(r.dtype), net, options);
-  return bench::measure_step(mixed, parameters<float>(net), mixed.precision(), x, r.infer, r.steps, r.graph);
+  const auto loss = [&] { return mse_loss(mixed(x), x); };
+  const auto times = bench::measure_step(device, loss, parameters<float>(net), mixed.precision(),
+                                         {.infer = r.infer, .record = r.graph, .steps = r.steps});
+  return {times, bench::forward_flop(loss) * (r.infer ? 1 : 3) * 1e-9};
 }
 }  // namespace
 
@@ -70,25 +78,26 @@ int main(int argc, char** argv) {
     return 2;
   }
   Index count = 0;
-  bench::StepTimes t;
+  Result result{};
   seed_initializer(1);
   bench::with_options(r.network, r.size, r.embedding, r.checkpoint, [&](auto kind, const auto& options) {
     const typename decltype(kind)::template type<float> net(options);
     count = count_parameters(net);
-    t = measure(r, net, options);
+    result = measure(r, net, options);
   });
+  const bench::StepTimes& t = result.times;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
       "{\"work\": \"%s %ld^3 %s%s%s%s%s\", \"device\": \"%s\", \"parameters\": %ld, \"forward_s\": %.4f, "
       "\"backward_s\": %.4f, \"adam_s\": "
       "%.4f, "
-      "\"step_s\": %.4f, \"loss\": %.9g, \"peak_tensors_mib\": %ld, \"peak_process_mib\": %ld, "
+      "\"step_s\": %.6f, \"gflop\": %.1f, \"loss\": %.9g, \"peak_tensors_mib\": %ld, \"peak_process_mib\": %ld, "
       "\"new_blocks_in_last_step\": %ld, \"threads\": %d}\n",
       r.network == "unetr" ? "unetr-768" : text("nnformer-", r.embedding).c_str(), long(r.size),
       r.infer ? "inference" : "training step", r.checkpoint ? ", checkpointed" : "",
       r.batch == 1 ? "" : text(", batch ", r.batch).c_str(), r.dtype == "f32" ? "" : text(", ", r.dtype).c_str(),
-      r.graph ? ", recorded" : "", r.device.c_str(), long(count), t.forward, t.back, t.update, t.step(), t.loss,
-      long(memory_stats(Device::parse(r.device)).peak >> 20), usage.ru_maxrss >> 10, long(t.new_blocks),
+      r.graph ? ", recorded" : "", r.device.c_str(), long(count), t.forward, t.back, t.update, t.step(), result.gflop,
+      t.loss, long(memory_stats(Device::parse(r.device)).peak >> 20), usage.ru_maxrss >> 10, long(t.new_blocks),
       thread_count());
 }

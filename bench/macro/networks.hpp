@@ -20,8 +20,20 @@ struct Finest {
   }
 };
 
+/// Without stochastic depth, so that peers compute the same.
+inline NnFormerOptions nnformer_options(Index size, Index embedding, bool checkpoint = false) {
+  NnFormerOptions o;
+  o.image = {size, size, size};
+  o.embedding = embedding;
+  o.heads = {embedding / 32, embedding / 16, embedding / 8, embedding / 4};
+  o.deep_supervision = false;
+  o.drop_path = 0;
+  o.checkpoint = checkpoint;
+  return o;
+}
+
 /// f(of<Network>, options) for "nnformer" or "unetr" (768 wide), on volumes size^3: of<Network>::type<T> is the network
-/// in type T. nnFormer has no stochastic depth here, so that its peers compute the same.
+/// in type T.
 template <template <class> class Net>
 struct of {
   template <class T>
@@ -30,14 +42,7 @@ struct of {
 template <class F>
 void with_options(const std::string& name, Index size, Index embedding, bool checkpoint, const F& f) {
   if (name == "unetr") return f(of<Unetr>(), UnetrOptions{.image = {size, size, size}, .checkpoint = checkpoint});
-  NnFormerOptions o;
-  o.image = {size, size, size};
-  o.embedding = embedding;
-  o.heads = {embedding / 32, embedding / 16, embedding / 8, embedding / 4};
-  o.deep_supervision = false;
-  o.drop_path = 0;
-  o.checkpoint = checkpoint;
-  f(of<Finest>(), o);
+  f(of<Finest>(), nnformer_options(size, embedding, checkpoint));
 }
 
 /// f(network), in float, the same weights each time.

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "networks.hpp"
+#include "step.hpp"
 
 #include "m3i/ops/loss.hpp"
 #include "m3i/optim/adam.hpp"
@@ -25,8 +25,7 @@
 namespace {
 using namespace m3i;
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+using bench::seconds_since;
 
 /// Best of some runs.
 template <class F>
@@ -62,21 +61,6 @@ double copy_bandwidth() {
   return 2 * double(a.bytes()) / s;
 }
 
-/// Multiplications and additions of an operation's forward pass, where they are many; 0 for what only moves memory.
-double flop_of(const std::string& name, const std::vector<Shape>& in, const Shape& out) {
-  const auto size = [](const Shape& s) { return double(s.size()); };
-  if (name == "linear") return 2 * size(out) * double(in[1][1]);
-  if (name == "matmul") return 2 * size(out) * double(in[0][-1]);
-  if (name == "conv3d") return 2 * size(out) * size(in[1]) / double(in[1][0]);
-  if (name == "conv_transpose3d") return 2 * size(in[0]) * size(in[1]) / double(in[1][0]);
-  if (name == "attention") return 4 * size(out) * double(in[1][1]);
-  if (name == "window_attention") {  // the last input is the bias table, [(2 window - 1)^3, heads]
-    const double window = (std::cbrt(double(in.back()[0])) + 1) / 2;
-    return 4 * size(out) * window * window * window;
-  }
-  return 0;
-}
-
 struct Row {
   Index calls = 0;
   double forward = 0, backward = 0, flop = 0, bytes = 0;
@@ -94,7 +78,7 @@ struct Profile : TapeObserver {
     Row& row = rows[key];
     ++row.calls;
     row.forward += seconds_since(last);
-    row.flop += flop_of(name, in, out);
+    row.flop += bench::flop_of(name, in, out);
     row.bytes += double(out.size()) * 4;
     for (const Shape& s : in) row.bytes += double(s.size()) * 4;
     of_node[node] = key;

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The work of bench/macro/network_step.cpp in PyTorch, as one JSON line: the peer of the benchmark table.
+"""The work of bench/macro/network_step.cpp and pretrain_step.cpp in PyTorch, as one JSON line: the peer of the table.
 
-    networks.py nnformer|unetr SIZE WEIGHTS [--infer] [--threads N] [--attention sdpa|plain] [--steps 3]
-                [--device cpu|cuda] [--dtype f32|bf16|f16] [--compile] [--layout channels_last_3d]
+    networks.py nnformer|unetr|pretrain SIZE WEIGHTS [--infer] [--threads N] [--attention sdpa|plain] [--steps 3]
+                [--device cpu|cuda] [--dtype f32|bf16|f16] [--compile] [--layout channels_last_3d] [--ot cpu|cuda]
 
-WEIGHTS is what `network_step --export` wrote, so that both sides start from the same numbers and must print the same
+WEIGHTS is what `network_step --export` or `pretrain_step --export` wrote, so that both sides start from the same numbers and must print the same
 loss. Convolutions get channels-first volumes as in the published networks; attention is PyTorch's fused one or plain
-products. UNETR is MONAI's. --dtype is torch.autocast's; --compile is torch.compile's default mode.
+products. UNETR is MONAI's. --dtype is torch.autocast's; --compile is torch.compile's default mode, of the network.
+Pretraining is nnFormer with PSAT and the mPOT loss of mpot.py, which works where --ot says.
 """
 import argparse
 import json
@@ -137,6 +138,9 @@ class NnFormer(torch.nn.Module):
         return x if last else self.norm(F.gelu(x), name + ".norm2")
 
     def forward(self, x):
+        return self.decode(self.encode(x))
+
+    def encode(self, x):
         e = "model_down."
         y = self.norm(self.project(self.project(x, e + "patch_embed.proj1", False), e + "patch_embed.proj2", True),
                       e + "patch_embed.norm")
@@ -148,6 +152,9 @@ class NnFormer(torch.nn.Module):
             if s < 3:
                 down = f"{e}layers.{s}.downsample"
                 y = self.conv(self.norm(F.gelu(y), down + ".norm"), down + ".reduction", 2)
+        return skips
+
+    def decode(self, skips):
         y = skips[3]
         for s in (2, 1, 0):
             name, heads = f"decoder.layers.{s}", self.heads[s + 1]
@@ -156,6 +163,81 @@ class NnFormer(torch.nn.Module):
             for i in range(1, self.depths[s]):
                 y = self.block(y, f"{name}.blocks.{i}", heads, self.windows[s], True)
         return self.transposed(y, "final.0.up", 4)
+
+
+class Psat(torch.nn.Module):
+    """Queries that know plane and slice look at each other, then at the volume, then go through an MLP."""
+
+    heads = 8
+
+    def __init__(self, weights, batch):
+        super().__init__()
+        self.p = torch.nn.ParameterDict({name.replace(".", "/"): torch.nn.Parameter(w) for name, w in weights.items()})
+        planes, slices, _ = weights["plane_slice"].shape
+        self.at = [i % planes * slices + i * 37 % slices for i in range(batch)]
+
+    def __getitem__(self, name):
+        return self.p[name.replace(".", "/")]
+
+    def linear(self, x, name):
+        return F.linear(x, self[name + ".weight"], self[name + ".bias"])
+
+    def norm(self, x, name):
+        return F.layer_norm(x, x.shape[-1:], self[name + ".weight"], self[name + ".bias"])
+
+    def mlp(self, x, name):
+        return self.linear(F.gelu(self.linear(x, name + ".fc1")), name + ".fc2")
+
+    def attend(self, queries, tokens, name):
+        split = lambda t, part: self.linear(t, f"{name}.{part}").unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        y = F.scaled_dot_product_attention(split(queries, "q_proj"), split(tokens, "k_proj"), split(tokens, "v_proj"))
+        return self.linear(y.transpose(1, 2).flatten(2), name + ".out_proj")
+
+    def forward(self, volume):
+        where = self["plane_slice"].flatten(0, 1)[self.at][:, None]
+        tokens = self.linear(volume.flatten(1, 3), "volume_proj") + where
+        q = self["query"][None] + where
+        normed = self.norm(q, "blocks.0.norm1")
+        q = q + self.attend(normed, normed, "blocks.0.self_attn")
+        q = q + self.attend(self.norm(q, "blocks.0.norm2"), tokens, "blocks.0.cross_attn")
+        q = q + self.mlp(self.norm(q, "blocks.0.norm3"), "blocks.0.mlp")
+        return F.normalize(self.mlp(q, "head").mean(1), dim=-1)
+
+
+class Pretraining(torch.nn.Module):
+    def __init__(self, weights, image, fused, batch):
+        super().__init__()
+        part = lambda name: {k[len(name) + 1:]: w for k, w in weights.items() if k.startswith(name + ".")}
+        network = part("network")
+        self.network = NnFormer(network, network["model_down.norm0.weight"].numel(), image, fused)
+        self.psat = Psat(part("psat"), batch)
+
+    def forward(self, x):
+        maps = self.network.encode(x)
+        return self.psat(maps[3]), self.network.decode(maps)
+
+
+def pretraining_loss(net, x, weights, where):
+    """The loss as a function, and the metric that it learns."""
+    from mpot import mpot_loss
+    slices, texts = weights["bench.slices"].to(where), weights["bench.texts"].to(where)
+    metric = torch.eye(slices.shape[1], device=x.device).requires_grad_()
+
+    def loss():
+        h, restored = net(x)
+        h, m = h.float().to(where), ((metric + metric.T) / 2).to(where)  # Adam sees a symmetric gradient, as m3i's does
+        align = mpot_loss(h, slices, m) + mpot_loss(h, texts, m)
+        return align.to(x.device) + F.mse_loss(restored.float(), x)
+    return loss, metric
+
+
+@torch.no_grad()
+def project(metric):
+    """To the nearest symmetric matrix without negative eigenvalues; a Cholesky factor says that there are none."""
+    metric.copy_((metric + metric.T) / 2)
+    if torch.linalg.cholesky_ex(metric).info.item() != 0:
+        values, vectors = torch.linalg.eigh(metric)
+        metric.copy_(vectors * values.clamp_min(0) @ vectors.T)
 
 
 def unetr(weights, image, layout):
@@ -182,6 +264,7 @@ def main():
     parser.add_argument("--dtype", default="f32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--layout", default="contiguous_format")
+    parser.add_argument("--ot", default="cpu")
     a = parser.parse_args()
     if a.threads:
         torch.set_num_threads(a.threads)
@@ -194,11 +277,18 @@ def main():
     x = weights.pop("bench.input")
     if a.network == "unetr":
         net, parameters = unetr(weights, a.size, getattr(torch, a.layout))
+    elif a.network == "pretrain":
+        net = Pretraining(weights, a.size, a.attention == "sdpa", x.shape[0])
+        parameters = list(net.parameters())
     else:
         net = NnFormer(weights, weights["model_down.norm0.weight"].numel(), a.size, a.attention == "sdpa")
         parameters = list(net.parameters())
     if a.compile:
         net = torch.compile(net)
+    loss_of, metric = lambda: F.mse_loss(net(x), x), None
+    if a.network == "pretrain":
+        loss_of, metric = pretraining_loss(net, x, weights, a.ot)
+        parameters.append(metric)
     adam = torch.optim.Adam(parameters, lr=1e-4, fused=cuda or None)
     best, loss = float("inf"), 0.0
     for _ in range(a.steps):
@@ -206,13 +296,15 @@ def main():
         start = time.perf_counter()
         if a.infer:
             with torch.inference_mode(), cast:
-                loss = F.mse_loss(net(x), x).item()
+                loss = loss_of().item()
         else:
             adam.zero_grad()
             with cast:
-                value = F.mse_loss(net(x), x)
+                value = loss_of()
             value.backward()
             adam.step()
+            if metric is not None:
+                project(metric)
             loss = value.item()
         wait()
         best = min(best, time.perf_counter() - start)
@@ -220,7 +312,7 @@ def main():
     tensors = torch.cuda.max_memory_allocated() >> 20 if cuda else None
     print(json.dumps({"step_s": round(best, 6 if cuda else 4), "loss": loss, "peak_process_mib": peak,
                       "peak_tensors_mib": tensors, "compiled": a.compile, "layout": a.layout, "torch": torch.__version__,
-                      "threads": torch.get_num_threads(), "attention": a.attention}))
+                      "threads": torch.get_num_threads(), "attention": a.attention, "ot": a.ot if metric is not None else None}))
 
 
 main()
