@@ -1,4 +1,5 @@
 #include "m3i/ops/attention.hpp"
+#include "../devices.hpp"
 #include "catch.hpp"
 #include "m3i/kernels/reduce.hpp"
 #include "m3i/testing.hpp"
@@ -45,8 +46,8 @@ struct Case {
   bool masked = false;
   double bf16 = 2e-2;  ///< bound of the error
 };
-// One of everything, one more than a block, several blocks, values of another width than keys. The gradients of the last
-// are sums of 130 terms that nearly cancel, of which tensor cores round each factor.
+// One of everything, one more than a block, several blocks, values of another width than keys. The gradients of the
+// last are sums of 130 terms that nearly cancel, of which tensor cores round each factor.
 const std::vector<Case> cases = {{1, 1, 1, 1, 1, 1},
                                  {2, 5, 7, 6, 4, 2},
                                  {1, 65, 65, 8, 8, 2, true},
@@ -161,10 +162,51 @@ TEST_CASE("attention: the same bits for any number of threads", "[ops]") {
 }
 
 TEST_CASE("attention: small types are computed in float", "[ops]") {
-  const auto x = cast<half>(testing::wave<float>({2, 70, 8}));
-  const auto y = attention(Var<half>(x), Var<half>(x), Var<half>(x), {.heads = 2});
+  const auto x = cast<m3i::half>(testing::wave<float>({2, 70, 8}));
+  const auto y = attention(Var<m3i::half>(x), Var<m3i::half>(x), Var<m3i::half>(x), {.heads = 2});
   const Var<float> f(cast<float>(x));
   CHECK(testing::relative_difference(y.value(), attention(f, f, f, {.heads = 2}).value()) < 1e-3);
+}
+
+namespace {
+
+struct Sequences {
+  Index n, length, channels, heads;
+  bool causal;
+};
+
+/// y and the gradients of q, k and v, from inputs that T can hold.
+template <class T, class Rounded>
+std::vector<Tensor<float>> attend(const Sequences& s, Device device) {
+  const auto wave = [&](int which) {
+    return cast<T>(cast<Rounded>(testing::wave<float>({s.n, s.length, s.channels}, which))).to(device);
+  };
+  const Var<T> q(wave(0), true), k(wave(1), true), v(wave(2), true);
+  const auto y = attention(q, k, v, {.heads = s.heads, .causal = s.causal});
+  backward(y, wave(3));
+  std::vector<Tensor<float>> results;
+  for (const Tensor<T>& x : {y.value(), q.grad(), k.grad(), v.grad()})
+    results.push_back(cast<float>(x.to(Device::cpu())));
+  return results;
+}
+template <class T>
+double worst_on(Device device, const Sequences& s) {
+  const auto got = attend<T, T>(s, device), expected = attend<float, T>(s, Device::cpu());
+  double worst = 0;
+  for (std::size_t i = 0; i < got.size(); ++i)
+    worst = std::max(worst, testing::relative_difference(got[i], expected[i]));
+  return worst;
+}
+}  // namespace
+
+TEST_CASE("attention: a GPU agrees with the host on the sequences of CLIP and UNETR", "[ops]") {
+  if (!has_gpu()) return;
+  for (const Sequences& s : {Sequences{2, 77, 512, 8, true}, {2, 50, 768, 12, false}, {2, 216, 768, 12, false}}) {
+    CAPTURE(s.length, s.channels);
+    CHECK(worst_on<m3i::half>(Device::cuda(), s) < 4e-3);
+    CHECK(worst_on<bf16>(Device::cuda(), s) < 3e-2);
+    CHECK(attend<bf16, bf16>(s, Device::cuda())[1].to_vector() == attend<bf16, bf16>(s, Device::cuda())[1].to_vector());
+  }
 }
 
 TEST_CASE("attention: shapes that do not fit are refused", "[ops][errors]") {
