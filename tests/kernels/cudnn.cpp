@@ -188,7 +188,7 @@ TEST_CASE("attention: cuDNN's descriptors, read back, define the same attention 
     const auto zeros = [](const Tensor<double>& x) { return Tensor<double>::zeros(x.shape()); };
     const auto dq = zeros(q), dk = zeros(k), dv = zeros(v), dq2 = zeros(q), dk2 = zeros(k), dv2 = zeros(v);
     AttentionGradients<double> d;
-    d.groups = attention_groups(p.batches, p.heads, p.queries, p.keys, false);
+    d.groups = attention_groups(p.batches, p.heads, p.queries, p.keys, false, Device::cpu());
     d.q = rows(dq, c.depth), d.k = rows(dk, c.depth), d.v = rows(dv, c.value_depth);
     attention_backward(Device::cpu(), p, d, constant(y, c.value_depth), constant(dy, c.value_depth), lse.data());
     Interpreter(AttentionGraphs<bf16>{c}.gradients(), {q.data(), k.data(), v.data(), y.data(), lse.data(), dy.data(),

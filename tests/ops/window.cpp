@@ -4,7 +4,9 @@
 #include <thread>
 
 #include "catch.hpp"
+#include "devices.hpp"
 #include "m3i/kernels/reduce.hpp"
+#include "m3i/ops/cast.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
@@ -199,6 +201,29 @@ TEST_CASE("window_attention: one volume of queries, keys and values is the same 
   const Var<double> qkv(Tensor<double>::from(together, volume(s, 3 * s.channels)));
   CHECK(testing::relative_difference(window_attention(qkv, table, s.spec()).value(),
                                      window_attention(Var<double>(q), Var<double>(kv), table, s.spec()).value()) == 0);
+}
+
+TEST_CASE("window_attention: large windows, whose sums do not fit shared memory, agree on all devices", "[ops]") {
+  const Case s{{8, 8, 8}, {8, 8, 8}, {0, 0, 0}, 1, 8, 1};  // 512 tokens
+  const auto run = [&](auto zero, Device device) {
+    using T = decltype(zero);
+    const Var<T> x(cast<T>(Var<double>(testing::wave<double>(volume(s, 24)))).value().to(device), true);
+    const Var<T> table(cast<T>(Var<double>(testing::wave<double>(table_shape(s), 1))).value().to(device), true);
+    const auto y = window_attention(x, table, s.spec());
+    backward(y, y.value());
+    std::vector<Tensor<double>> out;
+    for (const auto& found : {y.value(), x.grad(), table.grad()})
+      out.push_back(cast<double>(Var<T>(found.to(Device::cpu()))).value());
+    return out;
+  };
+  const auto expected = run(0.0, Device::cpu());
+  for (const Device device : other_devices()) {
+    const auto in_double = run(0.0, device), in_bf16 = run(bf16(), device);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      CHECK(testing::relative_difference(in_double[i], expected[i]) < 1e-12);
+      CHECK(testing::relative_difference(in_bf16[i], expected[i]) < 2e-2);
+    }
+  }
 }
 
 TEST_CASE("window_attention: the same bits for any number of threads", "[ops]") {

@@ -217,11 +217,14 @@ inline constexpr Index attention_teams = 32;
 
 /// The same on a GPU, where a head of a group has a team of its own.
 inline constexpr Index attention_device_teams = 1024;
+/// Bytes of shared memory that let two teams work on one multiprocessor of compute capability 9. What would take more
+/// leaves the sums for all keys, which are seldom touched, to global memory.
+inline constexpr Index attention_device_scratch = Index(112) << 10;
 
 /// In how many groups of batches attention_backward should work: one batch each, unless there is a gradient of the
 /// bias, of which each group has a partial sum. From the sizes alone, so that bits do not depend on threads.
 inline Index attention_groups(
-    Index batches, Index heads, Index queries, Index keys, bool bias_gradient, Device device = Device::cpu()) {
+    Index batches, Index heads, Index queries, Index keys, bool bias_gradient, Device device) {
   if (!bias_gradient || batches == 0) return batches;
   const Index most = (Index(16) << 20) / std::max<Index>(1, heads * queries * keys);
   const Index wanted =
@@ -248,10 +251,9 @@ void attention_backward(Device device,
     host_rows_with_scratch(d.groups * shares, typename Host::Work(p, nullptr, false, nullptr).bytes,
                            Host{p, d, y, dy, lse, shares}, cost);
   } else {
-    // More than one block of keys would fill shared memory with sums that are seldom touched.
-    const bool is_apart = p.keys > detail::attention_block;
-    const Index teams = d.groups * p.heads;
+    const bool is_apart = typename Other::Work(p, nullptr, false, nullptr).bytes > attention_device_scratch;
     const typename Other::Work need(p, nullptr, is_apart, nullptr);
+    const Index teams = d.groups * p.heads;
     const Tensor<std::uint8_t> apart({is_apart ? teams : 0, need.apart_bytes}, device);
     device_rows_with_scratch(
         device, teams, need.bytes,
