@@ -254,7 +254,7 @@ TEST_CASE("multiply: products of small blocks of any type, also of transposed on
         CHECK(product_error<double, double>(device, m, n, k, transposed) < 1e-12);
         CHECK(product_error<float, float>(device, m, n, k, transposed) < 2e-5);
         if (device.kind == Device::Kind::cpu) continue;
-        CHECK(product_error<half, float>(device, m, n, k, transposed) < 2e-5);
+        CHECK(product_error<m3i::half, float>(device, m, n, k, transposed) < 2e-5);
         CHECK(product_error<bf16, float>(device, m, n, k, transposed) < 2e-5);
       }
 }
