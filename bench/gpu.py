@@ -52,6 +52,8 @@ def convolutions(table, bin_, torch_there):
             ours = run_json(bin_ + "/conv_step", *options, "--device", "cuda")
             peer = best_of("conv3d.py", *options, variants=((),)) if torch_there else {}  # tries both layouts itself
             table.add(ours["work"], "s", ours["step_s"], peer.get("step_s"), 1.0, detail=ours, peer_detail=peer)
+            own = run_json(bin_ + "/conv_step", *options, "--device", "cuda", "--implicit")  # without cuDNN, beside it
+            table.add(own["work"], "s", own["step_s"], ours["step_s"], detail=own)
 
 
 def transport(table, bin_):
