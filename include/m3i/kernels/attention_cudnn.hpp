@@ -9,7 +9,7 @@
 /// newer versions, CUDNN_BACKEND_OPERATION_SDPA_FWD, has no causal mask before 9.21.
 
 #include "m3i/kernels/attention_gradient.hpp"
-#include "m3i/kernels/graph_cudnn.hpp"
+#include "m3i/kernels/self_check_cudnn.hpp"
 
 #if M3I_CUDA && M3I_CUDNN
 #include <compare>

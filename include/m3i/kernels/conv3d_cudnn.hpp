@@ -8,7 +8,7 @@
 
 #include "m3i/kernels/conv3d_direct.hpp"
 #include "m3i/kernels/gemm.hpp"
-#include "m3i/kernels/graph_cudnn.hpp"
+#include "m3i/kernels/self_check_cudnn.hpp"
 
 #if M3I_CUDA && M3I_CUDNN
 #include <array>

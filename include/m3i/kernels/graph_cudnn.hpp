@@ -1,11 +1,11 @@
 #pragma once
-/// What every use of cuDNN shares: graphs of operations, the choice of an engine for one, plans kept by their key, and
-/// the self-check before the first use. Empty unless M3I_CUDA and M3I_CUDNN.
+/// What every use of cuDNN shares: graphs of operations, the choice of an engine for one, and plans kept by their key.
+/// Empty unless M3I_CUDA and M3I_CUDNN.
 ///
 /// The graph interface, not cudnnConvolutionForward and its kin: those are deprecated, and the graph's engines say of
 /// themselves whether they are deterministic and how they round.
 
-#include "m3i/core/dtype.hpp"
+#include "m3i/core/tensor.hpp"
 #include "m3i/kernels/library_handle.hpp"
 
 #ifndef M3I_CUDNN
@@ -18,13 +18,9 @@
 #include <algorithm>
 #include <cassert>
 #include <deque>
-#include <mutex>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
-
-#include "m3i/kernels/for_each.hpp"
 
 #if CUDNN_MAJOR < 9
 #error "m3i: cuDNN 9 or newer needed; point M3I_CUDNN_LIBRARY at one, or leave it empty to do without"
@@ -352,60 +348,13 @@ class CudnnPlans {
   std::map<Key, std::optional<CudnnPlan>> plans_;
 };
 
+/// y += x.
 template <class T>
 struct AddTo {
   const T* x;
   T* y;
   M3I_HD void operator()(Index i) const { y[i] = T(accumulate_t<T>(y[i]) + accumulate_t<T>(x[i])); }
 };
-
-/// A wave between -1 and 1, for self-checks.
-template <class T>
-struct CheckWave {
-  T* x;
-  Index shift;
-  M3I_HD void operator()(Index i) const { x[i] = T(accumulate_t<T>(((i + shift) * 37 % 101) - 50) / 50); }
-};
-template <class T>
-Tensor<T> check_wave(Index n, Device device, Index shift = 0) {
-  Tensor<T> x({n}, device);
-  for_each(device, n, CheckWave<T>{x.data(), shift});
-  return x;
-}
-/// Whether the largest difference is at most `allowed` of the largest value.
-template <class T>
-bool check_agrees(const Tensor<T>& a, const Tensor<T>& b, double allowed) {
-  double worst = 0, largest = 0;
-  const auto one = a.to_vector(), two = b.to_vector();
-  for (std::size_t i = 0; i < one.size(); ++i) {
-    const double p = double(accumulate_t<T>(one[i])), q = double(accumulate_t<T>(two[i]));
-    worst = std::max(worst, p - q == p - q ? std::abs(p - q) : std::numeric_limits<double>::infinity());
-    largest = std::max(largest, std::abs(q));
-  }
-  return worst <= allowed * largest;
-}
-
-/// Why cuDNN is not used on a device for what `self_check` checks; empty when it is. Found out once a process.
-template <auto self_check>
-const std::string& cudnn_objection(Device device) {
-  static std::mutex mutex;
-  static std::map<int, std::string> found;
-  const std::scoped_lock lock(mutex);
-  const auto known = found.find(device.number);
-  if (known != found.end()) return known->second;
-  std::string objection;
-  try {
-    DeviceGuard guard(device);
-    objection = self_check(device);
-  } catch (const DeviceError& error) {
-    objection = error.what();
-  }
-  return found[device.number] = objection;
-}
-template <auto self_check>
-bool cudnn_usable(Device device) {
-  return device.kind == Device::Kind::cuda && cudnn_objection<self_check>(device).empty();
-}
 
 }  // namespace detail
 
