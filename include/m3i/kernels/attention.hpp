@@ -172,6 +172,33 @@ struct TokenRows {
   }
 };
 
+/// The body of change_rows for a block of threads, by chunks of `width` elements.
+template <int width, class Team, class T, class F>
+M3I_HD inline void change_chunks(Team team, Index rows, const TokenRows<T>& target, F f) {
+  each_cell(team, rows, target.rows.depth / width, [=](Index r, Index chunk) {
+    T* row = target(r);
+    if (!row) return;
+    const Index c = chunk * width;
+    alignas(16) T values[std::size_t(width)];
+    copy_chunk<width>(static_cast<const T*>(row + c), values);
+    for (int i = 0; i < width; ++i) f(values[i], r, c + i);
+    copy_chunk<width>(static_cast<const T*>(values), row + c);
+  });
+}
+
+/// f(x, r, c) for each element x of the rows of tokens inside of the volume.
+template <class Team, class T, class F>
+M3I_HD inline void change_rows(Team team, Index rows, const TokenRows<T>& target, F f) {
+  if constexpr (std::is_same_v<Team, HostTeam>) {
+    for (Index r = 0; r < rows; ++r)
+      if (T* row = target(r)) team.each(target.rows.depth, [=](Index c) { f(row[c], r, c); });
+  } else {
+    constexpr int width = int(sizeof(Chunk) / sizeof(T));
+    if (target.in_chunks()) change_chunks<width>(team, rows, target, f);
+    else change_chunks<1>(team, rows, target, f);
+  }
+}
+
 template <class Team, class T>
 [[gnu::always_inline]] M3I_HD inline void ask_for_next(Team, Index rows, const TokenRows<T>& source) {
   if constexpr (std::is_same_v<Team, HostTeam>)
@@ -385,8 +412,7 @@ struct AttentionForward {
     });
     const TokenRows<T> target(p, place, p.queries, y, nullptr, i0);
     ask_for_next(team, queries, target);
-    each_cell_of(team, queries, p.v.depth, target,
-                 [=](T* to, Index i, Index c) { to[c] = T(out[i * out_step + c] * mass[i]); });
+    change_rows(team, queries, target, [=](T& to, Index i, Index c) { to = T(out[i * out_step + c] * mass[i]); });
   }
 };
 

@@ -196,8 +196,8 @@ struct AttentionBackward {
     if (to.data) {
       const TokenRows<T> target(p, place, count, to, nullptr, first);
       ask_for_next(team, rows, target);
-      each_cell_of(team, rows, to.depth, target,
-                   [=](T* grad, Index r, Index c) { grad[c] = T(A(grad[c]) + factor * from[r * step + c]); });
+      change_rows(team, rows, target,
+                  [=](T& grad, Index r, Index c) { grad = T(A(grad) + factor * from[r * step + c]); });
     }
     if (pad) {
       const TokenMap tokens = p.tokens_of(place.batch, count);

@@ -77,19 +77,6 @@ M3I_HD inline void each_cell(Team team, Index rows, Index cols, F f) {
   team.cells(rows, cols, f);
 }
 
-/// f(r, c) as each_cell, with what belongs to a row found once: f(row(r), r, c), skipped where row(r) is null.
-template <class Team, class Row, class F>
-M3I_HD inline void each_cell_of(Team team, Index rows, Index cols, Row row, F f) {
-  if constexpr (std::is_same_v<Team, HostTeam>) {
-    for (Index r = 0; r < rows; ++r)
-      if (auto* own = row(r)) team.each(cols, [=](Index c) { f(own, r, c); });
-  } else {
-    each_cell(team, rows, cols, [=](Index r, Index c) {
-      if (auto* own = row(r)) f(own, r, c);
-    });
-  }
-}
-
 /// What a GPU's thread reads and writes at once.
 struct alignas(16) [[gnu::may_alias]] Chunk {
   std::uint32_t words[4];
