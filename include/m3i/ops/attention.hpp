@@ -80,6 +80,7 @@ void check_attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const At
 ///
 /// Gradients: q, k, v, bias. Scores are never held as a whole: keeps one value a query and head until backward, which
 /// computes the probabilities again. A query that may attend to no key gives zeros.
+/// On a GPU, half and bf16 without bias and key mask go to cuDNN where it has a kernel (kernels/attention_cudnn.hpp).
 /// Throws ShapeError unless the heads divide C and Cv. Vaswani et al. 2017, arXiv:1706.03762.
 template <class T>
 Var<T> attention(const Var<T>& q,
