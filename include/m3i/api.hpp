@@ -75,9 +75,10 @@ std::vector<std::string> programs();
 /// Runs a program as from the command line, in this process, and returns its exit code; messages go to the standard
 /// streams. What can be configured is in its --help and docs/configuration.md:
 ///
-///     run("finetune_segmentation", {"dataset.json", "runs/seg", "--config", "configs/demo.json"});
+///     run("finetune_segmentation", {"data/phantoms", "runs/seg", "--config", "configs/demo.json"});
 ///
-/// Throws for an unknown name.
+/// With --ranks or --gpus it forks: no other thread may run then, and no GPU may have been used. Throws for an unknown
+/// name.
 int run(const std::string& program, const std::vector<std::string>& arguments);
 
 /// The instruction set or GPU build that the library was compiled for, such as "x86-64-v4" or "CUDA".

@@ -40,7 +40,7 @@ class Models {
     const Arguments split{"--set", "data.split=6,2,2"};
     Arguments segment = split, classify = split;
     segment.insert(segment.end(), {"--set", "segmentation.training.max_steps=2"});
-    classify.insert(classify.end(), {"--set", "classification.training.max_steps=2"});
+    classify.insert(classify.end(), {"--set", "classification.training.max_steps=2", "--ranks", "2"});
     train("finetune_segmentation", "segmentation", world.phantoms(), segment);
     train("finetune_classification", "classification", world.phantoms(), classify);
     train("pretrain", "pretrained", world.triplets(), {"--towers", world.towers(), "--set", "pretrain.max_steps=2"});
