@@ -67,14 +67,16 @@ int run(const FinetuneRequest& request, const MethodConfig& config, Communicator
   const Cohort cohort =
       load_cohort(request.data, request.split, Task::classification, config, c.training.train_fraction);
   const auto classes = classes_of(cohort);
-  Finetuning<ClassificationModel> run({.program = program,
-                                       .training = c.training,
-                                       .model = {"classification", config, classes, {}, {}},
-                                       .items = c.balance ? balanced_entries(cohort, cohort.train) : cohort.train,
-                                       .with_labels = false,
-                                       .score = "mean log-likelihood of the validation subjects",
-                                       .stream = 4},
-                                      request, config, cohort, ranks);
+  Finetuning<ClassificationModel> run(
+      {.program = program,
+       .training = c.training,
+       .model = {"classification", config, classes, {}, {}},
+       .items = c.balance ? balanced_entries(cohort, cohort.train) : cohort.train,
+       .with_labels = false,
+       .targets = [&](const VolumeBatch& batch) { return class_labels(cohort, batch.entries); },
+       .score = "mean log-likelihood of the validation subjects",
+       .stream = 4},
+      request, config, cohort, ranks);
 
   const SampleSource samples(cohort, config);
   const auto classify = [&](Index e) {
@@ -83,9 +85,8 @@ int run(const FinetuneRequest& request, const MethodConfig& config, Communicator
     return ClassifiedCase{entry.subject, entry.image, *entry.class_label,
                           class_probabilities(run.network(), samples.image(e), device)};
   };
-  const auto loss = [&](const VolumeBatch& batch, const Mode& mode) {
-    const Var<T> logits = run.network()(Var<T>(batch.images), mode);
-    return cross_entropy(logits, class_labels(cohort, batch.entries), c.label_smoothing);
+  const auto loss = [&](const Tensor<T>& images, const Tensor<std::int64_t>& labels, const Mode& mode) {
+    return cross_entropy(run.network()(Var<T>(images), mode), labels, c.label_smoothing);
   };
   // Mean log-likelihood of the true classes: finer than accuracy where the validation subjects are few.
   const auto validate = [&](OrderedJson& record) {

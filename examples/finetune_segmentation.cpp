@@ -83,6 +83,7 @@ int run(const FinetuneRequest& request, const MethodConfig& config, Communicator
                                      .model = {"segmentation", config, scheme.names, scheme.values, {}},
                                      .items = repeated(cohort.train, patches ? c.patch.per_volume : 1),
                                      .with_labels = true,
+                                     .targets = [](const VolumeBatch& batch) { return batch.labels; },
                                      .score = "mean Dice of the validation subjects",
                                      .stream = 3},
                                     request, config, cohort, ranks);
@@ -92,8 +93,8 @@ int run(const FinetuneRequest& request, const MethodConfig& config, Communicator
                          {c.patch.overlap}, [&](const std::string& line) {
                            if (patches && ranks.first()) std::fprintf(stderr, "%s: %s\n", program, line.c_str());
                          });
-  const auto loss = [&](const VolumeBatch& batch, const Mode& mode) {
-    return segmentation_loss(run.network()(Var<T>(batch.images), mode), batch.labels, c);
+  const auto loss = [&](const Tensor<T>& images, const Tensor<std::int64_t>& labels, const Mode& mode) {
+    return segmentation_loss(run.network()(Var<T>(images), mode), labels, c);
   };
   // Mean Dice over structures and validation subjects, on the network's grid.
   const auto validate = [&](OrderedJson& record) {

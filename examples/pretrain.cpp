@@ -44,8 +44,8 @@ struct Med3DInsight {
 
 /// A mini-batch (X, S, T): volumes, and the frozen towers' features of their slices and captions.
 struct Batch {
-  Tensor<T> volumes;  ///< [b, D, H, W, 1]
-  std::vector<Index> plane, slice;
+  Tensor<T> volumes;                        ///< [b, D, H, W, 1]
+  Tensor<std::int64_t> positions;           ///< [b], of the slices in the volumes
   Tensor<T> slice_features, text_features;  ///< [b, d]
 };
 
@@ -61,83 +61,134 @@ void log_pair(OrderedJson& record, const char* name, const MpotPair& p) {
                   {"excess", p.excess}};
 }
 
-/// L_mPOT, or the contrastive loss in its place (table 6c).
-Var<T> alignment_loss(const Var<T>& h_x,
-                      const Var<T>& h_s,
-                      const Var<T>& h_t,
-                      const Med3DInsight& model,
-                      const PretrainConfig& c,
-                      OrderedJson& record) {
-  if (c.alignment == choice::Alignment::info_nce)
-    return info_nce(h_x, h_s, model.log_scale) + info_nce(h_x, h_t, model.log_scale);
-  const auto mpot = mpot_loss(h_x, h_s, h_t, model.metric, mpot_options(c.mpot));  // C_M, Bregman, KL
-  const auto pairs = mpot.pairs();
-  log_pair(record, "ot_slice", pairs[0]);
-  log_pair(record, "ot_text", pairs[1]);
-  return mpot.loss;
-}
+/// One step of algorithm 1.
+class TrainingStep {
+ public:
+  TrainingStep(const Med3DInsight& model,
+               const MixedNetwork<VolumeTower>& tower,
+               const MethodConfig& config,
+               Trainer<T>& trainer,
+               Trainer<T>& metric_trainer,
+               DataParallel<T>& parallel)
+      : model_(model),
+        tower_(tower),
+        config_(config),
+        trainer_(trainer),
+        metric_trainer_(metric_trainer),
+        parallel_(parallel),
+        device_(Device::parse(config.run.device)),
+        numbers_(device_),
+        compute_(config.run, [this] { compute(); }) {}
 
-/// One step of algorithm 1. Returns the loss; when it is not finite nothing has been changed.
-double training_step(const Med3DInsight& model,
-                     const MixedNetwork<VolumeTower>& tower,
-                     const Batch& batch,
-                     const MethodConfig& config,
-                     Trainer<T>& trainer,
-                     Trainer<T>& metric_trainer,
-                     DataParallel<T>& parallel,
-                     Random random,
-                     OrderedJson& record) {
-  const PretrainConfig& c = config.pretrain;
-  Communicator& ranks = parallel.ranks();
-  Random own = random_of_rank(ranks, random);
-  const Mode mode{true, &own};
-  const Var<T> x(batch.volumes);
-  const Var<T> corrupted(mask_patches(batch.volumes, c.reconstruction.mask_ratio, c.reconstruction.mask_patch,
-                                      random.split(1), ranks.rank() * batch.volumes.shape()[0]));
+  /// Returns the loss; when it is not finite nothing has been changed. `batch` is in host memory.
+  double operator()(const Batch& batch, const Random& random, OrderedJson& record) {
+    load(batch, random);
+    compute_(tower_.precision().scale.exponent);
+    return update(record);
+  }
 
-  // Extract projected volume embedding, image slice embedding, and text embedding, respectively. The tower computes in
-  // run.dtype; what leaves it is float, and so are the losses.
-  const bool restores = c.reconstruction.kind != choice::Reconstruction::none;
-  const auto [h_x, x_hat] = tower.run([&](const auto& net, const auto& border) {
-    const auto features = net.network.encode(border.in(corrupted), mode);            // f_V(x)
-    const auto h = border.out(net.psat(features.back(), batch.plane, batch.slice));  // f_Proj(f_V(x))
-    const auto restored = restores ? border.out(net.network.decode(features, x.shape(), mode)[0]) : Var<T>();
-    return std::pair(h, restored);
-  });
-  const Var<T> h_s(batch.slice_features), h_t(batch.text_features);  // f_I(s), f_T(t): frozen, computed once
+ private:
+  /// The batch, what the network sees of its volumes, and the step's random numbers, where compute() reads them.
+  void load(const Batch& batch, const Random& random) {
+    const ReconstructionConfig& c = config_.pretrain.reconstruction;
+    const Index first = parallel_.ranks().rank() * batch.volumes.shape()[0];
+    compute_.give(batch_.volumes, upload_volumes_(batch.volumes, device_));
+    compute_.give(
+        corrupted_,
+        upload_corrupted_(mask_patches(batch.volumes, c.mask_ratio, c.mask_patch, random.split(1), first), device_));
+    compute_.give(batch_.positions, batch.positions.to(device_));
+    compute_.give(batch_.slice_features, batch.slice_features.to(device_));
+    compute_.give(batch_.text_features, batch.text_features.to(device_));
+    numbers_.set(random_of_rank(parallel_.ranks(), random));
+  }
 
-  // L_total = L_mPOT + L_res                                                                              (equation 4)
-  Var<T> loss;
-  const auto add = [&](const char* name, double weight, const Var<T>& term) {
-    record[name] = ranks.mean(double(term.value().item()));
-    loss = loss.defined() ? loss + weight * term : weight * term;
-  };
-  const bool global = c.alignment_batch == choice::AlignmentBatch::global;
-  const auto rows = [&](const Var<T>& h) { return global ? all_gather(ranks, h) : h; };  // of all ranks, or our own
-  if (c.alignment != choice::Alignment::none)
-    add("alignment", c.alignment_weight,
-        alignment_loss(rows(h_x), rows(h_s), rows(h_t), model, c, record));  // (equation 2)
-  if (restores)
-    add("reconstruction", c.reconstruction.weight,
-        reconstruction_loss(x_hat, x, c.reconstruction.kind, ranks.size()));  // (equation 3)
+  // [step]
+  /// Forward and backward: tensors in, tensors out.
+  void compute() {
+    const PretrainConfig& c = config_.pretrain;
+    Communicator& ranks = parallel_.ranks();
+    Random random = numbers_.random();
+    const Mode mode{true, &random};
+    const Var<T> x(batch_.volumes), corrupted(corrupted_);
 
-  // theta, psi <- Adam; M <- Proj(Adam(M)).
-  const double value = ranks.mean(double(loss.value().item()));
-  trainer.clear_gradients();
-  metric_trainer.clear_gradients();
-  backward(loss, tower.precision(), parallel);  // the mean over the ranks
-  const double norm = std::hypot(trainer.prepare(), metric_trainer.prepare());
-  record["loss"] = value;
-  record["grad_norm"] = norm;
-  record["learning_rate"] = trainer.learning_rate();
-  return guarded_step(value, norm, tower.precision(), record, [&] {
-    trainer.step();
-    metric_trainer.step();
-    const auto projection = project_metric(model.metric.value(), mpot_options(c.mpot).cost.metric,
-                                           {c.mpot.metric_floor, c.mpot.metric_trace});
-    record["metric_clamped"] = projection.clamped;
-  });
-}
+    // Extract projected volume embedding, image slice embedding, and text embedding, respectively. The tower computes
+    // in run.dtype; what leaves it is float, and so are the losses.
+    const bool restores = c.reconstruction.kind != choice::Reconstruction::none;
+    const auto [h_x, x_hat] = tower_.run([&](const auto& net, const auto& border) {
+      const auto features = net.network.encode(border.in(corrupted), mode);    // f_V(x)
+      const auto h = border.out(net.psat(features.back(), batch_.positions));  // f_Proj(f_V(x))
+      const auto restored = restores ? border.out(net.network.decode(features, x.shape(), mode)[0]) : Var<T>();
+      return std::pair(h, restored);
+    });
+    const Var<T> h_s(batch_.slice_features), h_t(batch_.text_features);  // f_I(s), f_T(t): frozen, computed once
+
+    // L_total = L_mPOT + L_res                                                                            (equation 4)
+    const bool global = c.alignment_batch == choice::AlignmentBatch::global;
+    const auto rows = [&](const Var<T>& h) { return global ? all_gather(ranks, h) : h; };  // of all ranks, or our own
+    alignment_ = reconstruction_ = Var<T>();
+    if (c.alignment != choice::Alignment::none) alignment_ = alignment_loss(rows(h_x), rows(h_s), rows(h_t));
+    if (restores) reconstruction_ = reconstruction_loss(x_hat, x, c.reconstruction.kind, ranks.size());  // (equation 3)
+    loss_ = Var<T>();
+    const auto add = [&](double weight, const Var<T>& term) {
+      if (term.defined()) loss_ = loss_.defined() ? loss_ + weight * term : weight * term;
+    };
+    add(c.alignment_weight, alignment_);
+    add(c.reconstruction.weight, reconstruction_);
+
+    trainer_.clear_gradients();
+    metric_trainer_.clear_gradients();
+    backward(loss_, tower_.precision(), parallel_);  // the mean over the ranks
+  }
+
+  /// L_mPOT (equation 2), or the contrastive loss in its place (table 6c).
+  Var<T> alignment_loss(const Var<T>& h_x, const Var<T>& h_s, const Var<T>& h_t) {
+    const PretrainConfig& c = config_.pretrain;
+    if (c.alignment == choice::Alignment::info_nce)
+      return info_nce(h_x, h_s, model_.log_scale) + info_nce(h_x, h_t, model_.log_scale);
+    mpot_ = mpot_loss(h_x, h_s, h_t, model_.metric, mpot_options(c.mpot));  // C_M, Bregman, KL
+    return mpot_->loss;
+  }
+
+  /// theta, psi <- Adam; M <- Proj(Adam(M)).
+  double update(OrderedJson& record) {
+    const MpotConfig& c = config_.pretrain.mpot;
+    Communicator& ranks = parallel_.ranks();
+    const auto mean = [&](const Var<T>& term) { return ranks.mean(double(term.value().item())); };
+    if (mpot_) {
+      const auto pairs = mpot_->pairs();
+      log_pair(record, "ot_slice", pairs[0]);
+      log_pair(record, "ot_text", pairs[1]);
+    }
+    if (alignment_.defined()) record["alignment"] = mean(alignment_);
+    if (reconstruction_.defined()) record["reconstruction"] = mean(reconstruction_);
+    const double value = mean(loss_), norm = std::hypot(trainer_.prepare(), metric_trainer_.prepare());
+    record["loss"] = value;
+    record["grad_norm"] = norm;
+    record["learning_rate"] = trainer_.learning_rate();
+    return guarded_step(value, norm, tower_.precision(), record, [&] {
+      trainer_.step();
+      metric_trainer_.step();
+      const auto projection =
+          project_metric(model_.metric.value(), mpot_options(c).cost.metric, {c.metric_floor, c.metric_trace});
+      record["metric_clamped"] = projection.clamped;
+    });
+  }
+  // [step]
+
+  const Med3DInsight& model_;
+  const MixedNetwork<VolumeTower>& tower_;
+  const MethodConfig& config_;
+  Trainer<T>&trainer_, &metric_trainer_;
+  DataParallel<T>& parallel_;
+  const Device device_;
+  ReplayedRandom numbers_;
+  RecordedStep compute_;
+  Uploader<T> upload_volumes_, upload_corrupted_;
+  Batch batch_;
+  Tensor<T> corrupted_;
+  Var<T> alignment_, reconstruction_, loss_;
+  std::optional<MpotResult<T>> mpot_;
+};
 
 /// Features of the frozen towers, one row a triplet. They are computed once, a share by each rank: neither tower is in
 /// memory afterwards.
@@ -189,22 +240,19 @@ class Batches {
              .shard = shard},
             [this, path](Index item) { return detail::beside(path, triplets_[std::size_t(item)].volume); }) {}
 
-  Batch next(Index size, Device device) {
-    Batch batch;
+  Batch next(Index size) {
     std::vector<Tensor<T>> volumes, slices, texts;
+    std::vector<Index> planes, bins;
     for (Index i = 0; i < size; ++i) {
       const auto [value, place] = loader_.next();
       const Triplet& t = triplets_[std::size_t(place.item)];
       volumes.push_back(value);
-      batch.plane.push_back(Index(t.plane));
-      batch.slice.push_back(t.bin(config_.psat.bins));
+      planes.push_back(Index(t.plane));
+      bins.push_back(t.bin(config_.psat.bins));
       slices.push_back(features_.slices[place.item]);
       texts.push_back(features_.texts[place.item]);
     }
-    batch.volumes = stack(volumes).to(device);
-    batch.slice_features = stack(slices).to(device);
-    batch.text_features = stack(texts).to(device);
-    return batch;
+    return {stack(volumes), slice_positions(planes, bins, config_.psat.bins), stack(slices), stack(texts)};
   }
 
  private:
@@ -246,6 +294,7 @@ int run(const std::string& path,
         bool resume,
         Communicator& ranks) {
   require_whole_volumes(config, "pretrain");
+  require_recordable(config.run, ranks);
   const auto triplets = read_triplets(path);
   check_triplets(triplets, path);
   const Index n = Index(triplets.size()), batch = config.pretrain.batch_size;
@@ -259,6 +308,12 @@ int run(const std::string& path,
                            config.pretrain.alignment_batch == choice::AlignmentBatch::global,
                        "pretrain.batch_size ", batch, " on ", ranks.size(), " ranks leaves one triplet to each, and ",
                        "alignment compares pairs; use more, or pretrain.alignment_batch=global");
+
+  require<ConfigError>(
+      !config.run.cuda_graph || device.on_host() || config.pretrain.alignment != choice::Alignment::mpot ||
+          mpot_stays_on(device, batch, mpot_options(config.pretrain.mpot)),
+      "run.cuda_graph: the transport of ", batch, " pairs by this solver is computed on the host; turn it ",
+      "off, or use Newton's solver with the implicit gradient and at most 128 pairs");
 
   const FrozenFeatures features = frozen_features(towers, triplets, path, config, ranks);
   const Med3DInsight model(config, features.width());
@@ -291,13 +346,13 @@ int run(const std::string& path,
   all_learned.push_back(model.metric);
   DataParallel<T> parallel(ranks, all_learned);
   Batches batches(triplets, path, features, config, shard, training.first_step() * batch);
+  TrainingStep take(model, tower, config, trainer, metric_trainer, parallel);
   const int code = training.loop([&](Index step, OrderedJson& record) {
     Stopwatch wait;
-    const Batch b = batches.next(shard.count, device);
+    const Batch b = batches.next(shard.count);
     training.add_wait(wait.lap());
     record["epoch"] = step / per_epoch;
-    return training_step(model, tower, b, config, trainer, metric_trainer, parallel,
-                         Random(config.run.seed, 2).split(std::uint64_t(step)), record);
+    return take(b, Random(config.run.seed, 2).split(std::uint64_t(step)), record);
   });
   if (!ranks.first()) return code;
   draw_curves(training.log_path(), out);

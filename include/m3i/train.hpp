@@ -32,6 +32,7 @@
 #include "m3i/train/program.hpp"
 #include "m3i/train/progress.hpp"
 #include "m3i/train/reconstruction.hpp"
+#include "m3i/train/recorded_step.hpp"
 #include "m3i/train/report.hpp"
 #include "m3i/train/samples.hpp"
 #include "m3i/train/scores_report.hpp"

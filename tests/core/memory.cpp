@@ -165,9 +165,9 @@ TEST_CASE("a recorded step on the host is the step", "[core]") {
   int runs = 0;
   CudaGraph graph(
       Device::emulated(), [&] { ++runs; }, 2);
-  CHECK(runs == 2);
+  CHECK(runs == 0);
   graph.replay();
-  CHECK(runs == 3);
+  CHECK(runs == 1);
   CHECK_THROWS_WITH(CudaGraph(
                         Device::cpu(), [] {}, 0),
                     Catch::Contains("warm up"));

@@ -1,4 +1,4 @@
-#include "m3i/train/log.hpp"
+#include "log_column.hpp"
 #include "programs.hpp"
 
 using namespace programs;
@@ -14,9 +14,6 @@ Arguments training(const std::string& out, const Arguments& more) {
   all.insert(all.end(), more.begin(), more.end());
   return with_tiny({World::get().triplets(), out, "--towers", World::get().towers()}, all);
 }
-
-/// A number of each record of a log that has it.
-std::vector<double> column(const std::string& log, const std::string& key) { return m3i::read_log(log).column(key).y; }
 
 void check_close(const std::vector<double>& got, const std::vector<double>& expected, double tolerance) {
   REQUIRE(got.size() == expected.size());

@@ -1,8 +1,10 @@
 #include "m3i/optim.hpp"
 #include "../catch.hpp"
 #include "../devices.hpp"
+#include "m3i/autodiff/checkpoint.hpp"
 #include "m3i/core/cuda_graph.hpp"
 #include "m3i/ops/arithmetic.hpp"
+#include "m3i/ops/dropout.hpp"
 #include "m3i/ops/pointwise.hpp"
 #include "m3i/ops/reduce.hpp"
 #include "m3i/testing.hpp"
@@ -153,6 +155,50 @@ TEST_CASE("a recorded training step gives the bits of a plain one", "[optim]") {
     };
     CHECK(train(true) == train(false));
   }
+}
+
+TEST_CASE("CudaGraph: dropout and drop path draw new numbers at each replay, those of an ordinary step", "[optim]") {
+  std::vector<Device> devices = other_devices();
+  devices.push_back(Device::cpu());
+  for (const Device device : devices) {
+    const Var<float> x(testing::wave<float>({6, 50}, 0, device), true);
+    const auto forward = [](const Var<float>& v, Random& random) {
+      return dropout(drop_path(v, 0.4, random), 0.3, random);
+    };
+    ReplayedRandom numbers(device);
+    Var<float> y;
+    const auto step = [&] {
+      Random random = numbers.random();
+      y = checkpoint([&](const Var<float>& v) { return forward(v, random); }, x, &random);
+      x.clear_grad();
+      backward(sum(y));
+    };
+    const Random seed(5, 2);
+    numbers.set(seed.split(0));
+    CudaGraph recorded(device, step);
+    std::vector<std::vector<float>> seen;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      numbers.set(seed.split(i));
+      recorded.replay();
+      const auto values = y.value().to_vector(), slopes = x.grad().to_vector();
+      Random plain = seed.split(i);
+      x.clear_grad();
+      const Var<float> expected = forward(x, plain);
+      backward(sum(expected));
+      CHECK(values == expected.value().to_vector());
+      CHECK(slopes == x.grad().to_vector());
+      for (const auto& earlier : seen) CHECK(values != earlier);
+      seen.push_back(values);
+    }
+  }
+}
+
+TEST_CASE("random: a key for operations is no generator for the host", "[optim]") {
+  Random random = ReplayedRandom(Device::cpu()).random();
+  CHECK_THROWS_WITH(random.uniform(), Catch::Contains("ReplayedRandom"));
+  CHECK_THROWS_WITH(random.split(1), Catch::Contains("ReplayedRandom"));
+  const Var<float> x(Tensor<float>::full({2}, 1, Device::emulated()));
+  CHECK_THROWS_AS(dropout(x, 0.5, random), DeviceError);
 }
 
 TEST_CASE("the norm of all gradients has the bits of their norms one by one", "[optim]") {

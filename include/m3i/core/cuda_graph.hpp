@@ -11,15 +11,16 @@ namespace m3i {
 inline namespace M3I_ABI {
 
 /// Runs `step` a few times to warm up, records it, and does the same again at every replay(). On the host, where a
-/// launch costs nothing, replay() calls it.
+/// launch costs nothing, replay() calls it, and there is nothing to warm up.
 ///
 /// A recorded step does exactly what it did: the same shapes, the same addresses, the same numbers. So
 ///   - new input is copied into tensors that the step reads (Tensor::copy_from), results are tensors that it wrote;
 ///   - the step clears the gradients that it adds up, and nobody else does: their memory is the graph's;
 ///   - what changes from step to step stays outside: the optimiser's update, which is one launch in any case, with its
-///     learning rate and step number; drop path and dropout, which draw new numbers;
-///   - nothing inside waits for the device: no item(), no to_vector(), no transport problem, whose solver looks at its
-///     own residual. CUDA refuses these, and the constructor throws DeviceError;
+///     learning rate and step number; drop path and dropout draw new numbers from a ReplayedRandom;
+///   - nothing inside waits for the device: no item(), no to_vector(), no transport problem of more than 128 pairs,
+///   which
+///     the host solves. CUDA refuses these, and the constructor throws DeviceError;
 ///   - what operations copy from the host (index tables, constants; up to 16 MiB) is kept and copied at every replay.
 /// Memory that is asked for in the step belongs to the graph until it ends, tensors that outlive the step included.
 class CudaGraph {
@@ -27,10 +28,7 @@ class CudaGraph {
   CudaGraph(Device device, std::function<void()> step, int warm_up = 3)
       : device_(device), step_(std::move(step)), memory_(device) {
     require<ConfigError>(warm_up >= 1, "CUDA graph: ", warm_up, " runs to warm up, expected 1 or more");
-    if (device.on_host()) {
-      for (int i = 0; i < warm_up; ++i) step_();
-      return;
-    }
+    if (device.on_host()) return;
 #if M3I_CUDA
     record(warm_up);
 #else

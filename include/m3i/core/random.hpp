@@ -39,24 +39,27 @@ M3I_HD inline double unit_interval(std::uint32_t high, std::uint32_t low) {
 /// A named sequence of random numbers: value i of stream s is a function of (seed, s, i). Copies continue on their own.
 struct Random {
   std::uint64_t seed = 0, stream = 0, next = 0;
+  /// [3]: if defined, operations (dropout, drop path) read seed, stream and a first index from this memory when they
+  /// run, and count on from there; see ReplayedRandom.
+  Tensor<std::int64_t> key = {};
 
   explicit Random(std::uint64_t seed_, std::uint64_t stream_ = 0, std::uint64_t next_ = 0)
       : seed(seed_), stream(stream_), next(next_) {}
 
   /// A stream of its own for each label, so that drawing more in one place changes nothing elsewhere.
   Random split(std::uint64_t label) const {
-    const Philox4 r = philox(seed, stream, ~label);
+    const Philox4 r = at(~label);
     return Random(seed ^ (std::uint64_t(r.x) << 32 | r.y), std::uint64_t(r.z) << 32 | r.w);
   }
   /// Uniform in [0, 1).
   double uniform() {
-    const Philox4 r = philox(seed, stream, next++);
+    const Philox4 r = at(next++);
     return unit_interval(r.x, r.y);
   }
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   /// Standard normal (Box and Muller).
   double normal() {
-    const Philox4 r = philox(seed, stream, next++);
+    const Philox4 r = at(next++);
     return std::sqrt(-2 * std::log(1 - unit_interval(r.x, r.y))) *
            std::cos(6.283185307179586476925 * unit_interval(r.z, r.w));
   }
@@ -79,6 +82,34 @@ struct Random {
     for (Index i = n - 1; i > 0; --i) std::swap(order[std::size_t(i)], order[std::size_t(below(i + 1))]);
     return order;
   }
+
+ private:
+  Philox4 at(std::uint64_t index) const {
+    require(!key.defined(),
+            "random: the host cannot draw from a key that operations read on a device; see ReplayedRandom");
+    return philox(seed, stream, index);
+  }
+};
+
+/// The numbers of a step that is recorded once and replayed (CudaGraph): what is recorded draws from random(), and
+/// set() says before each run which numbers these are. They are those that the generator itself would have given.
+class ReplayedRandom {
+ public:
+  explicit ReplayedRandom(Device device) : key_({3}, device) {}
+
+  void set(const Random& numbers) {
+    const std::vector<std::int64_t> key{std::int64_t(numbers.seed), std::int64_t(numbers.stream),
+                                        std::int64_t(numbers.next)};
+    key_.copy_from(Tensor<std::int64_t>::from(key, {3}));
+  }
+  Random random() const {
+    Random numbers(0);
+    numbers.key = key_;
+    return numbers;
+  }
+
+ private:
+  Tensor<std::int64_t> key_;
 };
 
 namespace detail {

@@ -51,6 +51,21 @@ struct PsatBlock {
   M3I_FIELDS(norm1, self_attn, norm2, cross_attn, norm3, mlp)
 };
 
+/// Where slices stand in the table of planes and bins: [N], in host memory. Throws ShapeError for what does not fit.
+inline Tensor<std::int64_t> slice_positions(const std::vector<Index>& plane,
+                                            const std::vector<Index>& slice,
+                                            Index bins,
+                                            Index planes = 3) {
+  require(plane.size() == slice.size(), "psat: ", plane.size(), " planes and ", slice.size(), " slices");
+  std::vector<std::int64_t> positions;
+  for (std::size_t i = 0; i < plane.size(); ++i) {
+    require(plane[i] >= 0 && plane[i] < planes && slice[i] >= 0 && slice[i] < bins, "psat: plane ", plane[i],
+            ", slice bin ", slice[i], " of sample ", i, " is outside ", planes, " x ", bins);
+    positions.push_back(plane[i] * bins + slice[i]);
+  }
+  return Tensor<std::int64_t>::from(positions, {Index(positions.size())});
+}
+
 template <class T>
 struct Psat {
   PsatOptions options;
@@ -78,8 +93,16 @@ struct Psat {
   ///
   /// Throws ShapeError for an empty volume, and for planes and slices that do not fit.
   Var<T> operator()(const Var<T>& volume, const std::vector<Index>& plane, const std::vector<Index>& slice) const {
+    require(volume.rank() != 5 || Index(plane.size()) == volume.shape()[0], "psat: ", plane.size(), " planes and ",
+            slice.size(), " slices for ", volume.shape()[0], " volumes");
+    return (*this)(volume, slice_positions(plane, slice, options.slices, options.planes));
+  }
+  /// The same with slice_positions() [N].
+  Var<T> operator()(const Var<T>& volume, const Tensor<std::int64_t>& position) const {
     require(volume.rank() == 5 && volume.size() > 0, "psat: needs a non-empty volume [N, D, H, W, C], got ",
             volume.shape());
+    require(position.shape() == Shape{volume.shape()[0]}, "psat: the slices' positions are ", position.shape(), " for ",
+            volume.shape()[0], " volumes");
     const Index n = volume.shape()[0], width = options.width;
     Var<T> tokens = volume_proj(reshape(volume, {n, volume.size() / (n * volume.shape()[-1]), volume.shape()[-1]}));
     if (options.kind == PsatKind::pooled) return l2_normalize(head(mean(tokens, 1)));
@@ -87,8 +110,7 @@ struct Psat {
     Var<T> queries = broadcast_to(query, {n, options.queries, width});
     if (options.kind == PsatKind::plane_slice_queries) {
       const Var<T> where =
-          reshape(embedding(reshape(plane_slice, {options.planes * options.slices, width}), positions(plane, slice, n)),
-                  {n, 1, width});
+          reshape(embedding(reshape(plane_slice, {options.planes * options.slices, width}), position), {n, 1, width});
       queries = queries + where;
       tokens = tokens + where;
     }
@@ -96,20 +118,6 @@ struct Psat {
     return l2_normalize(mean(head(queries), 1));
   }
   M3I_FIELDS(volume_proj, query, plane_slice, blocks, head)
-
- private:
-  Tensor<std::int64_t> positions(const std::vector<Index>& plane, const std::vector<Index>& slice, Index n) const {
-    require(Index(plane.size()) == n && Index(slice.size()) == n, "psat: ", plane.size(), " planes and ", slice.size(),
-            " slices for ", n, " volumes");
-    std::vector<std::int64_t> ids;
-    for (std::size_t i = 0; i < plane.size(); ++i) {
-      require(plane[i] >= 0 && plane[i] < options.planes && slice[i] >= 0 && slice[i] < options.slices, "psat: plane ",
-              plane[i], ", slice bin ", slice[i], " of sample ", i, " is outside ", options.planes, " x ",
-              options.slices);
-      ids.push_back(plane[i] * options.slices + slice[i]);
-    }
-    return Tensor<std::int64_t>::from(ids, {n}, query.device());
-  }
 };
 
 }  // namespace M3I_ABI

@@ -17,9 +17,12 @@ struct DropScale {
   T* y;
   Index group;  ///< elements that share one decision
   std::uint64_t seed, stream, first;
+  const std::int64_t* key;  ///< of Random, or null
   double p;
   M3I_HD void operator()(Index i) const {
-    const Philox4 r = philox(seed, stream, first + std::uint64_t(i / group));
+    const std::uint64_t index = first + std::uint64_t(i / group);
+    const Philox4 r = key ? philox(std::uint64_t(key[0]), std::uint64_t(key[1]), std::uint64_t(key[2]) + index)
+                          : philox(seed, stream, index);
     const A scale = unit_interval(r.x, r.y) < p ? A(0) : A(1 / (1 - p));
     y[i] = T(A(y[i]) + A(x[i]) * scale);
   }
@@ -29,11 +32,13 @@ template <class T>
 Var<T> drop(const char* name, const Var<T>& x, double p, Index group, Random& random) {
   require<ConfigError>(p >= 0 && p < 1, name, ": probability ", p, " is outside [0, 1)");
   if (p == 0 || x.size() == 0) return x;
+  require<DeviceError>(!random.key.defined() || random.key.device() == x.device(), name, ": x is on ", x.device(),
+                       ", the key of its random numbers on ", random.key.device());
   const Random start = random;
   random.next += std::uint64_t(x.size() / group);
   const auto apply = [=](const Tensor<T>& from, const Tensor<T>& to) {
     for_each(from.device(), from.size(),
-             DropScale<T>{from.data(), to.data(), group, start.seed, start.stream, start.next, p});
+             DropScale<T>{from.data(), to.data(), group, start.seed, start.stream, start.next, start.key.data(), p});
   };
   const Tensor<T> y = Tensor<T>::zeros(x.shape(), x.device());
   apply(x.value(), y);

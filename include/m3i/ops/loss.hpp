@@ -1,6 +1,8 @@
 #pragma once
 /// Losses: scalars, averaged over the batch unless said otherwise.
 
+#include <limits>
+
 #include "m3i/ops/linear.hpp"
 #include "m3i/ops/reduce.hpp"
 #include "m3i/ops/shape.hpp"
@@ -27,7 +29,9 @@ struct CrossEntropyRow {
     const A mass = team.sum(n, [=](Index k) { return math::exp(A(in[k]) - top); });
     const A total = smoothing > 0 ? team.sum(n, [=](Index k) { return A(in[k]); }) : A(0);
     const A log_mass = top + math::log(mass);
-    const A picked = A(in[labels[row]]), s = smoothing, mean = total / A(n);
+    const bool there = labels[row] >= 0 && labels[row] < n;  // known, unless the labels are on a device
+    const A picked = there ? A(in[labels[row]]) : std::numeric_limits<A>::quiet_NaN(), s = smoothing,
+            mean = total / A(n);
     A *out = loss + row, *keep = lse + row;
     team.each(1, [=](Index) {
       *out = log_mass - (1 - s) * picked - s * mean;
@@ -55,7 +59,7 @@ struct CrossEntropyGrad {
 inline void check_labels(const char* name, const Shape& logits, const Tensor<std::int64_t>& labels) {
   require(logits.rank() > 0 && labels.shape() == logits.slice(0, logits.rank() - 1), name, ": labels ", labels.shape(),
           " do not fit logits ", logits, "; expected ", logits.rank() ? logits.slice(0, logits.rank() - 1) : Shape{});
-  checked_ids(name, labels, logits[-1]);
+  if (ids_are_seen(labels)) checked_ids(name, labels, logits[-1]);
 }
 
 }  // namespace detail
@@ -68,7 +72,8 @@ inline void check_labels(const char* name, const Shape& logits, const Tensor<std
 ///   ->               scalar
 ///
 /// Gradient: logits. Keeps one value a row until backward. Throws ShapeError for labels of another shape or outside
-/// [0, K), ConfigError for smoothing outside [0, 1]. Szegedy et al. 2016, arXiv:1512.00567 (smoothing).
+/// [0, K) (labels that lie on a device are not looked at: one outside makes the loss NaN), ConfigError for smoothing
+/// outside [0, 1]. Szegedy et al. 2016, arXiv:1512.00567 (smoothing).
 template <class T>
 Var<T> cross_entropy(const Var<T>& logits, const Tensor<std::int64_t>& labels, double label_smoothing = 0) {
   const Operation operation("cross_entropy", logits, labels);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -221,7 +222,8 @@ struct SelectRows {
   Index full, count, inner;
   M3I_HD void operator()(Index i) const {
     const Index outer = i / (count * inner), k = i / inner % count;
-    y[i] = x[(outer * full + ids[k]) * inner + i % inner];
+    const bool there = ids[k] >= 0 && ids[k] < full;  // known, unless the ids are on a device
+    y[i] = there ? x[(outer * full + ids[k]) * inner + i % inner] : T(std::numeric_limits<float>::quiet_NaN());
   }
 };
 /// One team a different id: it adds up all entries that selected it, in their order, so that no two teams meet.
@@ -242,6 +244,29 @@ struct SelectRowsGrad {
     team.each(width, [=](Index c) {
       A total = A(to[c]);
       for (Index e = first; e < last; ++e) total += A(from[place[e] * width + c]);
+      to[c] = T(total);
+    });
+  }
+};
+/// The same for ids that nobody has looked at: one team an entry, and the first of those with the same id adds them up.
+template <class T>
+struct SelectRowsScan {
+  using A = accumulate_t<T>;
+  const std::int64_t* ids;
+  const T* dy;
+  T* dx;
+  Index full, count, inner;
+  template <class Team>
+  M3I_HD void operator()(Team team, Index row) const {
+    const Index outer = row / count, i = row % count, last = count, width = inner;
+    const std::int64_t *all = ids, own = all[i];
+    if (own < 0 || own >= full || team.max(i, [=](Index j) { return all[j] == own ? 1.0f : 0.0f; }) > 0) return;
+    const T* from = dy + outer * count * width;
+    T* to = dx + (outer * full + own) * width;
+    team.each(width, [=](Index c) {
+      A total = A(to[c]);
+      for (Index j = i; j < last; ++j)
+        if (all[j] == own) total += A(from[j * width + c]);
       to[c] = T(total);
     });
   }
@@ -268,6 +293,8 @@ struct Selections {
     places = Tensor<Index>::from(place, {Index(place.size())}, device);
   }
 };
+/// Ids that lie on a device stay there, and nobody waits for it to look at them.
+inline bool ids_are_seen(const Tensor<std::int64_t>& ids) { return ids.device().kind == Device::Kind::cpu; }
 /// The ids in host memory, each of them in [0, extent).
 inline std::vector<std::int64_t> checked_ids(const char* name, const Tensor<std::int64_t>& ids, Index extent) {
   auto values = ids.to_vector();
@@ -291,13 +318,15 @@ Var<T> broadcast_to(const Var<T>& x, const Shape& shape) {
 }
 
 /// Entries ids[k] of an axis, in that order, repeats allowed: ids [n] in [0, extent). Gradient: x; entries of the same
-/// id add up in their order. Throws ShapeError that names the first id outside.
+/// id add up in their order. Throws ShapeError that names the first id outside. Ids that lie on a device stay there and
+/// are not looked at: one outside gives NaN, and no gradient.
 template <class T>
 Var<T> index_select(const Var<T>& x, int axis, const Tensor<std::int64_t>& ids) {
   const Operation operation("index_select", x, ids);
   axis = normal_axis("index_select", axis, x.shape());
   require(ids.rank() == 1, "index_select: ids must be [n], got ", ids.shape());
-  const auto values = detail::checked_ids("index_select", ids, x.shape()[axis]);
+  const bool seen = detail::ids_are_seen(ids);
+  const auto values = seen ? detail::checked_ids("index_select", ids, x.shape()[axis]) : std::vector<std::int64_t>();
   Shape shape = x.shape();
   shape[axis] = ids.size();
   const Index inner = shape.slice(axis + 1, shape.rank()).size(), outer = shape.slice(0, axis).size();
@@ -306,6 +335,10 @@ Var<T> index_select(const Var<T>& x, int axis, const Tensor<std::int64_t>& ids) 
   const Tensor<T> y(shape, x.device());
   for_each(x.device(), y.size(), detail::SelectRows<T>{x.data(), where.data(), y.data(), full, count, inner});
   return record<T>("index_select", y, {x}, [=, dx = x.gradient()](const Tensor<T>& dy) {
+    if (!seen)
+      return for_rows(dy.device(), outer * count,
+                      detail::SelectRowsScan<T>{where.data(), dy.data(), dx.grad().data(), full, count, inner},
+                      inner + count);
     const detail::Selections chosen(values, dy.device());
     const Index different = chosen.id.size();
     for_rows(dy.device(), outer * different,

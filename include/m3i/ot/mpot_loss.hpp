@@ -58,6 +58,14 @@ struct MpotResult {
   std::vector<MpotPair> pairs() const { return report(); }
 };
 
+/// Whether mpot_loss() of b pairs stays on their device; see there.
+inline bool mpot_stays_on(Device device, Index b, const MpotOptions& options) {
+  const OtOptions& solver = options.solver;
+  return device.kind != Device::Kind::cpu && b <= std::min(detail::ot_block_limit, solver.newton_limit) &&
+         solver.solver == OtSolver::newton && solver.precision == OtPrecision::f64 && solver.tolerance >= 0 &&
+         options.gradient == OtGradient::implicit;
+}
+
 namespace detail {
 
 inline double mpot_floor(OtLoss kind, double mass, Index b) {
@@ -181,14 +189,6 @@ inline MpotSolution mpot_in_blocks(const std::vector<PairwiseCost>& costs, const
   return {loss, [slopes](std::size_t k) { return slopes[Index(k)]; }, report};
 }
 
-/// Whether mpot_in_blocks() does what the options ask for.
-inline bool mpot_fits_blocks(Device device, Index b, const MpotOptions& options) {
-  const OtOptions& solver = options.solver;
-  return device.kind != Device::Kind::cpu && b <= std::min(ot_block_limit, solver.newton_limit) &&
-         solver.solver == OtSolver::newton && solver.precision == OtPrecision::f64 && solver.tolerance >= 0 &&
-         options.gradient == OtGradient::implicit;
-}
-
 /// to = x * factor[0]
 struct TimesScalar {
   const double *x, *factor;
@@ -248,7 +248,7 @@ MpotResult<T> mpot_loss(const Var<T>& x,
   detail::mpot_check_input("x", x, x.shape());
   for (std::size_t k = 0; k < targets.size(); ++k) detail::mpot_check_input(text("target ", k), targets[k], x.shape());
 
-  const bool in_blocks = detail::mpot_fits_blocks(x.device(), x.shape()[0], options);
+  const bool in_blocks = mpot_stays_on(x.device(), x.shape()[0], options);
   const Device work = in_blocks ? x.device() : Device::cpu();
   const Tensor<double> rows = detail::mpot_input("x", x, work);
   const Tensor<double> weights = used.defined() ? cast<double>(used.value().to(work)) : Tensor<double>();

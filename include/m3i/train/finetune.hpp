@@ -124,21 +124,38 @@ struct FinetunePlan {
   }
 };
 
-/// One step of gradient descent on a batch that the ranks share; `loss` is that of this rank's part. Returns what
-/// guarded_step returns.
-inline double descend(const Var<float>& loss,
-                      Trainer<float>& trainer,
-                      DataParallel<float>& parallel,
-                      MixedPrecision& mixed,
-                      OrderedJson& record) {
-  const double value = parallel.ranks().mean(double(loss.value().item()));
+/// The gradients of a loss, in place of those of the step before.
+inline void differentiate(const Var<float>& loss,
+                          const Trainer<float>& trainer,
+                          DataParallel<float>& parallel,
+                          MixedPrecision& mixed) {
   trainer.clear_gradients();
   backward(loss, mixed, parallel);
+}
+
+/// The optimiser's step by the gradients that are there; `loss` is that of this rank's part of a batch that the ranks
+/// share. Returns what guarded_step returns.
+inline double take_step(const Var<float>& loss,
+                        Trainer<float>& trainer,
+                        DataParallel<float>& parallel,
+                        MixedPrecision& mixed,
+                        OrderedJson& record) {
+  const double value = parallel.ranks().mean(double(loss.value().item()));
   const double norm = trainer.prepare();
   record["loss"] = value;
   record["grad_norm"] = norm;
   record["learning_rate"] = trainer.learning_rate();
   return guarded_step(value, norm, mixed, record, [&] { trainer.step(); });
+}
+
+/// One step of gradient descent.
+inline double descend(const Var<float>& loss,
+                      Trainer<float>& trainer,
+                      DataParallel<float>& parallel,
+                      MixedPrecision& mixed,
+                      OrderedJson& record) {
+  differentiate(loss, trainer, parallel, mixed);
+  return take_step(loss, trainer, parallel, mixed, record);
 }
 
 /// Keeps the model with the best score of validation in a file, so that it is there whenever the run ends. Its step and

@@ -1,6 +1,7 @@
 #pragma once
 /// Finetuning: what the programs that fine-tune the volume network share, from the command line to the best model.
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "m3i/train/cohort.hpp"
 #include "m3i/train/finetune.hpp"
 #include "m3i/train/program.hpp"
+#include "m3i/train/recorded_step.hpp"
 #include "m3i/train/samples.hpp"
 
 namespace m3i {
@@ -37,8 +39,10 @@ struct FinetuneTask {
   ModelInfo model;           ///< of the file that results
   std::vector<Index> items;  ///< entries of an epoch; one may be listed more than once
   bool with_labels;          ///< batches carry label volumes
-  std::string score;         ///< what validation maximises, in words
-  std::uint64_t stream;      ///< of the random numbers of dropout
+  /// What the loss compares a batch with.
+  std::function<Tensor<std::int64_t>(const VolumeBatch&)> targets;
+  std::string score;     ///< what validation maximises, in words
+  std::uint64_t stream;  ///< of the random numbers of dropout
 };
 
 /// f(entry) for each entry, computed by the ranks in turn; the same values on all of them, whatever their number.
@@ -87,6 +91,7 @@ class Finetuning {
                   plan_.steps,
                   task.program),
         best_(request.out + "/model.safetensors", model_, task.model, task.score) {
+    require_recordable(config.run, ranks);
     std::printf("%s: %s\n%s: %lld classes, %lld parameters, %lld steps of %lld, device %s, %s\n", task.program.c_str(),
                 cohort_text(cohort).c_str(), task.program.c_str(), (long long)classes(),
                 (long long)count_parameters(model_), (long long)plan_.steps, (long long)plan_.batch,
@@ -109,15 +114,24 @@ class Finetuning {
 
   /// All steps, or until Ctrl-C. Returns the program's exit code.
   ///
-  ///   loss      (VolumeBatch, Mode) -> Var<float>, of this rank's part of a batch: a mean over its volumes, so that
-  ///   the
-  ///             mean over the ranks is the loss of the batch
+  ///   loss      (images, targets, Mode) -> Var<float>, of this rank's part of a batch: a mean over its volumes, so
+  ///   that
+  ///             the mean over the ranks is the loss of the batch. Works on the device alone
   ///   validate  (OrderedJson& record) -> double, the score of the model as it is; called on every rank
   template <class Loss, class Validate>
   int train(const SampleSource& samples, const Loss& loss, const Validate& validate) {
     DataParallel<float> parallel(ranks_, parameters<float>(model_));
     TrainingBatches batches(samples, cohort_, task_.items, task_.with_labels, config_, task_.training, shard_,
                             training_.first_step() * plan_.batch);
+    Tensor<float> images;
+    Tensor<std::int64_t> targets;
+    ReplayedRandom numbers(device_);
+    Var<float> value;
+    RecordedStep compute(config_.run, [&] {
+      Random random = numbers.random();
+      value = loss(images, targets, Mode{true, &random});
+      differentiate(value, trainer_, parallel, network_.precision());
+    });
     return training_.loop([&](Index step, OrderedJson& record) {
       Stopwatch watch;
       const VolumeBatch batch = batches.next(device_);
@@ -125,14 +139,17 @@ class Finetuning {
       record["epoch"] = plan_.epoch(step);
       set_trainable(model_.body(), !plan_.head_only(step));
       network_.precision().refresh();
-      Random random = random_of_rank(ranks_, Random(config_.run.seed, task_.stream).split(std::uint64_t(step)));
-      const double value = descend(loss(batch, Mode{true, &random}), trainer_, parallel, network_.precision(), record);
+      compute.give(images, batch.images);
+      compute.give(targets, task_.targets(batch).to(device_));
+      numbers.set(random_of_rank(ranks_, Random(config_.run.seed, task_.stream).split(std::uint64_t(step))));
+      compute(2 * network_.precision().scale.exponent + plan_.head_only(step));
+      const double taken = take_step(value, trainer_, parallel, network_.precision(), record);
       record["step_seconds"] = watch.lap();
       if (plan_.validates(step) && !cohort_.validation.empty()) {
         const double score = validate(record);
         if (ranks_.first()) best_.offer(score, step + 1);
       }
-      return value;
+      return taken;
     });
   }
 

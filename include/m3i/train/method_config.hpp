@@ -382,6 +382,7 @@ struct RunConfig {
   std::uint64_t seed = 0;
   std::string device = "cpu";
   choice::Dtype dtype = choice::Dtype::f32;
+  bool cuda_graph = false;
   Index threads = 0;
   Index log_every = 1, save_every = 100, keep = 3, max_bad_steps = 10;
 
@@ -390,6 +391,8 @@ struct RunConfig {
     field("seed", self.seed, "seed of every random number; the same seed gives the same bits");
     field("device", self.device, "cpu, cuda:0, ... or emulated");
     field("dtype", self.dtype, "type that the trained network computes in; weights and losses are f32 in any case");
+    field("cuda_graph", self.cuda_graph,
+          "on a GPU: record forward and backward at the first step and replay them, as one launch (ours)");
     field("threads", self.threads, "threads of the CPU, 0 for all", between(0, 4096));
     field("log_every", self.log_every, "steps between two lines of the log", at_least(1));
     field("save_every", self.save_every, "steps between two checkpoints", at_least(1));

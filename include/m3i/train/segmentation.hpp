@@ -11,18 +11,30 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
+namespace detail {
+/// The voxel of a fine grid [N, D, H, W] that is nearest to the centre of a coarse one's.
+struct NearestLabel {
+  const std::int64_t* fine;
+  std::int64_t* coarse;
+  Index size[3], from[3];  ///< d, h, w and D, H, W
+  M3I_HD void operator()(Index i) const {
+    Index at = i, source = 0, stride = 1;
+    for (int a = 2; a >= 0; --a) {
+      source += stride * ((2 * (at % size[a]) + 1) * from[a] / (2 * size[a]));
+      stride *= from[a], at /= size[a];
+    }
+    coarse[i] = fine[at * stride + source];
+  }
+};
+}  // namespace detail
+
 /// Labels [N, D, H, W] of the voxels nearest to the centres of a coarser grid [N, d, h, w].
 inline Tensor<std::int64_t> thinned_labels(const Tensor<std::int64_t>& labels, const Shape& grid) {
   const Shape& s = labels.shape();
-  const Tensor<std::int64_t> from = labels.to(Device::cpu()), out(grid);
-  const auto source = [&](int axis, Index i) { return (2 * i + 1) * s[axis] / (2 * grid[axis]); };  // nearest centre
-  std::int64_t* to = out.data();
-  for (Index n = 0; n < grid[0]; ++n)
-    for (Index d = 0; d < grid[1]; ++d)
-      for (Index h = 0; h < grid[2]; ++h)
-        for (Index w = 0; w < grid[3]; ++w)
-          *to++ = from.data()[((n * s[1] + source(1, d)) * s[2] + source(2, h)) * s[3] + source(3, w)];
-  return out.to(labels.device());
+  const Tensor<std::int64_t> out(grid, labels.device());
+  for_each(out.device(), out.size(),
+           detail::NearestLabel{labels.data(), out.data(), {grid[1], grid[2], grid[3]}, {s[1], s[2], s[3]}});
+  return out;
 }
 
 /// The loss of one output: soft Dice, alone or with cross-entropy.
