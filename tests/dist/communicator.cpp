@@ -2,7 +2,7 @@
 #include <numeric>
 
 #include "catch.hpp"
-#include "m3i/dist/fork.hpp"
+#include "m3i/dist/ranks.hpp"
 
 using namespace m3i;
 
@@ -126,6 +126,7 @@ TEST_CASE("dist: sizes, types and calls that differ are named", "[dist][errors]"
                                }),
                     Catch::Contains("barrier") && Catch::Contains("broadcast of 2 f64"));
   CHECK_THROWS_AS(fork_ranks(0, [](Communicator&) { return 0; }), ConfigError);
+  CHECK_THROWS_WITH(run_ranks(0, [](Communicator&) { return 0; }), "--ranks 0: expected 1 or more");
 }
 
 TEST_CASE("dist: a rank that skips a step takes the others along, and all go on", "[dist][errors]") {

@@ -22,6 +22,7 @@ inline bool started_by_mpi() {
 /// Calls body(communicator) on each rank and returns rank 0's exit code. `ranks`: 1, or how many to fork; under mpirun
 /// it must be 1, as mpirun says how many.
 inline int run_ranks(int ranks, const std::function<int(Communicator&)>& body) {
+  require<ConfigError>(ranks >= 1, "--ranks ", ranks, ": expected 1 or more");
   if (started_by_mpi()) {
     require<ConfigError>(ranks == 1, "--ranks ", ranks, " under mpirun: mpirun -n says how many ranks there are");
 #if M3I_MPI
