@@ -114,9 +114,8 @@ class Finetuning {
 
   /// All steps, or until Ctrl-C. Returns the program's exit code.
   ///
-  ///   loss      (images, targets, Mode) -> Var<float>, of this rank's part of a batch: a mean over its volumes, so
-  ///   that
-  ///             the mean over the ranks is the loss of the batch. Works on the device alone
+  ///   loss      (images, targets, Mode) -> Var<float> of this rank's part of a batch: a mean over its volumes, which
+  ///             the ranks' mean makes one over the batch. Works on the device alone
   ///   validate  (OrderedJson& record) -> double, the score of the model as it is; called on every rank
   template <class Loss, class Validate>
   int train(const SampleSource& samples, const Loss& loss, const Validate& validate) {
