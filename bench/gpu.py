@@ -1,116 +1,276 @@
 #!/usr/bin/env python3
 """Measures every row of the GPU table and its peer in one run, and writes bench/results/DATE-gpu.json.
 
-Rows as in bench/table.py; `peer` is PyTorch's best of eager and compiled, of its memory layouts and attentions. Rows of
-single kernels have no peer: their ratio is the fraction of what the device can do, of a copy's bandwidth or of the best
-algorithm that cuBLASLt has. Called by bench/gpu.sh.
+    gpu.py BIN [--quick] [--only WORD]... [--minutes 10] [--device cuda|cpu|emulated]
+
+Rows as in bench/table.py; `peer` is PyTorch's best of eager and compiled, of its memory layouts and attentions, and
+`fraction` what is reached of the device's own peak in the same run: of a copy's bandwidth for what waits for memory, for
+products of the fastest algorithm that cuBLASLt has, for all else of the large product of that type.
+
+Every row is first measured beside eager PyTorch; then, in the time that is left, PyTorch compiles what it was fastest
+with, the whole steps first. A row or peer that fails, or that the minutes do not reach, is named at the end and in the
+file, and costs no other row; the exit is then 1. Called by bench/gpu.sh. Another --device than cuda tries every part on small volumes and writes nothing.
 """
 import argparse
-import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 
-from table import PYTHON, Table, peer_has, run, run_json, write_results
+from table import PYTHON, Table, peer_has, run, write_results
 
-DTYPES = ("f32", "bf16")
-
-
-def peer_sees_gpu():
-    return subprocess.run([PYTHON, "-c", "import torch; assert torch.cuda.is_available()"],
-                          capture_output=True).returncode == 0
+DTYPES = ("bf16", "f32")
 
 
-def best_of(script, *arguments, variants):
-    """The fastest of the peer's settings; those that fail (a compiler that is not there) are named and left out."""
-    results = []
-    for variant in variants:
+class Failed(Exception):
+    """What the end of the run says about a row."""
+
+
+class Run:
+    """The table, the time left, and what failed."""
+
+    def __init__(self, a, folder):
+        self.table, self.bin, self.device, self.quick = Table(a.only), a.bin, a.device, a.quick
+        self.cuda = a.device == "cuda"
+        self.tiny = not self.cuda  # only to see that every part works
+        self.end = float(os.environ.get("M3I_GPU_START", time.time())) + 60 * a.minutes
+        self.failures, self.peaks = [], {}
+        self.later = []  # (order, name, what compiles peers)
+        self.folder = folder
+        self.torch = self.peer_sees_device()
+
+    def peer_sees_device(self):
+        code = "import torch; assert torch.cuda.is_available()" if self.cuda else "import torch"
         try:
-            results.append(run_json(PYTHON, f"bench/peers/{script}", *arguments, "--device", "cuda", *variant))
+            if subprocess.run([PYTHON, "-c", code], capture_output=True).returncode == 0:
+                return True
+        except OSError:
+            pass
+        print("no torch that sees the device in", PYTHON, "- rows have no peer")
+        return False
+
+    def lines(self, *command):
+        """The JSON lines that a program prints. Throws Failed with its last words."""
+        left = self.end - time.time()
+        words = " ".join(str(c) for c in command)
+        if left < 5:
+            raise Failed(f"no time left for {words}")
+        try:
+            out = run(*command, timeout=left)
+            return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{words}: took longer than the time left") from None
         except subprocess.CalledProcessError as error:
-            last = error.stderr.strip().splitlines()[-1:] or ["no message"]
-            print("peer", script, *variant, "failed:", last[0])
-    return min(results, key=lambda r: r["step_s"], default={})
+            last = (error.stderr or "").strip().splitlines()[-1:] or ["no message"]
+            raise Failed(f"{words}: exit {error.returncode}: {last[0]}") from None
+        except (OSError, ValueError) as error:
+            raise Failed(f"{words}: {error}") from None
+
+    def ours(self, program, *arguments):
+        found = self.lines(f"{self.bin}/{program}", *arguments, "--device", self.device)
+        if not found:
+            raise Failed(f"{program} {' '.join(map(str, arguments))}: printed nothing")
+        return found[-1]
+
+    def peer(self, script, *arguments):
+        """Lines of a peer; none where there is no peer or it fails, which is named."""
+        if not self.torch:
+            return []
+        try:
+            device = "cuda" if self.cuda else "cpu"
+            return self.lines(PYTHON, f"bench/peers/{script}", *arguments, "--device", device)
+        except Failed as failure:
+            self.failures.append(f"peer {failure}")
+            return []
+
+    def attempt(self, name, rows):
+        """rows(); a failure, of whatever kind, is kept for the end."""
+        try:
+            rows()
+        except Failed as failure:
+            self.failures.append(f"{name}: {failure}")
+        except Exception as error:
+            self.failures.append(f"{name}: {type(error).__name__}: {error}")
+
+    def add(self, work, unit, ours, peer=None, target=None, gflops=None, peak=None, **notes):
+        """`gflops` are set against the large product of the type that `peak` names."""
+        if gflops and peak in self.peaks:
+            notes["fraction"] = round(gflops / self.peaks[peak], 4)
+        return self.table.add(work, unit, ours, peer, target, **notes)
+
+    def improve(self, row, peer, seconds):
+        """Takes a peer's compiled result where it is faster."""
+        if row["peer"] is None or seconds < row["peer"]:
+            row["peer_detail"] = peer
+            self.table.set_peer(row, seconds)
+
+    def same_loss(self, ours, peer, dtype):
+        bound = 1e-3 if dtype == "f32" else 5e-2
+        if peer and abs(peer["loss"] - ours["loss"]) > bound * abs(peer["loss"]):
+            raise Failed(f"{ours['work']}: loss {ours['loss']}, the peer's is {peer['loss']}: not the same work")
 
 
-def rates(table, bin_):
-    for dtype in DTYPES:
-        for line in run(bin_ + "/device_rates", "--device", "cuda", "--dtype", dtype).splitlines():
-            row = json.loads(line)
-            work = f"{row['work']}, {dtype}"
-            if table.wanted(work):
-                memory, product = row["unit"] == "GB/s" and row["work"] != "copy", row["work"].startswith("linear")
-                table.add(work, row["unit"], row["rate"], row["rate"] / row["fraction"] if memory or product else None,
-                          0.85 if memory else 0.9 if product else None, detail=row)
+def rates(r, dtype):
+    """Memory, products, attention. The large product is the peak that other rows are set against, wanted or not."""
+    own = r.lines(r.bin + "/device_rates", "--device", r.device, "--dtype", dtype)
+    r.peaks[dtype] = max(row["rate"] for row in own if row["work"].startswith("linear"))
+    own = [row for row in own if r.table.wanted(row["work"])]
+    if not own:
+        return
+    theirs = {} if dtype == "f64" else {p["work"]: p for p in r.peer("kernels.py", "--dtype", dtype)}
+    rows = {}
+    for row in own:
+        work, peer = row["work"], theirs.get(row["work"], {})
+        memory, product = row["unit"] == "GB/s" and work != "copy", work.startswith("linear")
+        rows[work] = r.add(f"{work}, {dtype}", "s", row["seconds"], peer.get("seconds"), 1.0 if peer else None,
+                           fraction=None if work == "copy" else row["fraction"],
+                           fraction_target=0.85 if memory else 0.9 if product else None, rate=row["rate"],
+                           rate_unit=row["unit"], peer_detail=peer)
+
+    def compiled():
+        for peer in r.peer("kernels.py", "--dtype", dtype, "--compile"):
+            if peer["work"] in rows:
+                r.improve(rows[peer["work"]], peer, peer["seconds"])
+    if theirs:
+        r.later.append((2, "compiled kernels", compiled))
 
 
-def convolutions(table, bin_, torch_there):
-    for (size, channels), dtype in itertools.product(((32, 48), (64, 32), (96, 16)), DTYPES):
-        options = (size, channels, "--batch", 4, "--dtype", dtype)
-        if table.wanted("conv3d"):
-            ours = run_json(bin_ + "/conv_step", *options, "--device", "cuda")
-            peer = best_of("conv3d.py", *options, variants=((),)) if torch_there else {}  # tries both layouts itself
-            table.add(ours["work"], "s", ours["step_s"], peer.get("step_s"), 1.0, detail=ours, peer_detail=peer)
-            own = run_json(bin_ + "/conv_step", *options, "--device", "cuda", "--implicit")  # without cuDNN, beside it
-            table.add(own["work"], "s", own["step_s"], ours["step_s"], detail=own)
+def step(r, program, arguments, dtype, network, settings):
+    """A training step, plain and recorded, PyTorch's in the fastest of the settings, and the memory of both."""
+    steps = 2 if r.tiny else 8
+    folder = tempfile.mkdtemp(dir=r.folder)
+    weights, size = folder + "/weights.safetensors", arguments[0] if program == "pretrain_step" else arguments[1]
+    peers = []
+    if settings:
+        r.ours(program, *arguments, "--steps", 1, "--export", weights)
+        options = ("networks.py", network, size, weights, "--dtype", dtype, "--steps", steps)
+        peers = [(peer, setting) for setting in settings for peer in r.peer(*options, *setting)]
+    peer, setting = min(peers, key=lambda found: found[0]["step_s"], default=({}, ()))
+    rows, memory = [], None
+    for graph in ((), ("--graph",)):
+        def measured():
+            nonlocal memory
+            ours = r.ours(program, *arguments, "--dtype", dtype, "--steps", steps, *graph)
+            memory = memory or ours
+            r.same_loss(ours, peer, dtype)
+            rows.append(r.add(ours["work"], "s", ours["step_s"], peer.get("step_s"), round(1 / 1.3, 2),
+                              gflops=ours["gflop"] / ours["step_s"], peak=dtype, detail=ours, peer_detail=peer))
+        r.attempt(f"{network} {dtype}{' recorded' * bool(graph)}", measured)
+    if memory:
+        memory = r.add(memory["work"] + ", peak memory of tensors", "MiB", memory["peak_tensors_mib"],
+                       peer.get("peak_tensors_mib"), 0.6, peer_detail=peer)
+
+    def compiled():
+        for faster in r.peer(*options, *setting, "--compile"):
+            if memory and faster["step_s"] < peer["step_s"] and faster["peak_tensors_mib"]:
+                memory["peer_detail"] = faster
+                r.table.set_peer(memory, faster["peak_tensors_mib"])
+            for row in rows:
+                r.improve(row, faster, faster["step_s"])
+    if peers:
+        r.later.append((0 if network == "pretrain" else 1, f"compiled {network} {dtype}", compiled))
 
 
-def transport(table, bin_):
-    for b in (4, 16, 64, 128, 256, 1024):
-        if table.wanted("mPOT"):
-            ours, host = (run_json(bin_ + "/mpot_step", b, "--device", d) for d in ("cuda", "cpu"))
+def pretraining(r, dtype):
+    size, batch = (32, 2) if r.tiny else (64 if r.quick else 128, 4)
+    where = ("cpu", "cuda") if r.cuda else ("cpu",)
+    settings = [("--attention", a, "--ot", w) for w in where for a in ("sdpa", "plain")] if r.torch else []
+    step(r, "pretrain_step", (size, "--batch", batch, *(("--embedding", 32) if r.tiny else ())), dtype, "pretrain", settings)
+
+
+def nnformer(r, dtype):
+    """The network of pretraining alone: PyTorch's step without POT's sweeps."""
+    size, batch = (32, 1) if r.tiny else (64 if r.quick else 128, 4)
+    settings = [("--attention", a) for a in ("sdpa", "plain")] if r.torch else []
+    step(r, "network_step", ("nnformer", size, "--batch", batch, *(("--embedding", 32) if r.tiny else ())), dtype,
+         "nnformer", settings)
+
+
+def unetr(r, dtype):
+    size = 32 if r.tiny else 48 if r.quick else 96
+    settings = [("--layout", layout) for layout in ("contiguous_format", "channels_last_3d")]
+    step(r, "network_step", ("unetr", size, "--batch", 1), dtype, "unetr", settings if r.torch and peer_has("monai") else [])
+
+
+# Size, channels in and out, stride: the two of nnFormer's embedding that cost most and two of its down-sampling, and
+# UNETR's of each resolution.
+CONVOLUTIONS = ((128, 1, 48, 2), (64, 48, 48, 1), (32, 96, 96, 1), (32, 96, 192, 2), (96, 16, 16, 1), (48, 32, 32, 1),
+                (24, 64, 64, 1))
+
+
+def convolutions(r, dtype):
+    cases = [(size // 4, *rest) if r.tiny else (size, *rest) for size, *rest in CONVOLUTIONS]
+    options = ("--batch", 1 if r.tiny else 4, "--dtype", dtype)
+    more = [word for case in cases[1:] for word in ("--more", *case)]
+    theirs = r.peer("conv3d.py", *cases[0], *more, *options)  # tries both layouts itself
+    theirs += [{}] * (len(cases) - len(theirs))
+    for case, peer in zip(cases, theirs):
+        def measured():
+            ours = r.ours("conv_step", *case, *options)
+            r.add(ours["work"], "s", ours["step_s"], peer.get("step_s"), 1.0, gflops=ours["gflops"], peak=dtype,
+                  detail=ours, peer_detail=peer)
+            if r.device != "cpu":
+                own = r.ours("conv_step", *case, *options, "--implicit")  # without cuDNN, beside it
+                r.add(own["work"] + ", against cuDNN", "s", own["step_s"], ours["step_s"], gflops=own["gflops"],
+                      peak=dtype, detail=own)
+        r.attempt("conv3d", measured)
+
+
+def transport(r):
+    """The arithmetic is two products with the metric and one between the points, and twice that for the gradient."""
+    sizes = (4, 16) if r.tiny else (4, 16, 64, 128, 256, 512, 1024)
+    theirs = {p["b"]: p for p in r.peer("mpot.py", *sizes)}
+    for b in sizes:
+        def measured():
+            ours, peer = r.ours("mpot_step", b), theirs.get(b, {})
+            host = r.lines(r.bin + "/mpot_step", b, "--device", "cpu")[-1]
             if abs(ours["loss"] - host["loss"]) > 1e-6 * abs(host["loss"]):
-                sys.exit(f"{ours['work']}: loss {ours['loss']}, on the host it is {host['loss']}")
-            table.add(ours["work"] + ", against this machine's host", "s", ours["step_s"], host["step_s"], detail=ours)
-
-
-def networks(table, bin_, quick, torch_there):
-    for (name, size, batch), dtype in itertools.product(
-            (("nnformer", 64 if quick else 128, 4), ("unetr", 48 if quick else 96, 1)), DTYPES):
-        if not table.wanted(name):
-            continue
-        options = ("--batch", batch, "--dtype", dtype, "--device", "cuda")
-        attentions = ("sdpa", "plain") if name == "nnformer" else ("sdpa",)
-        layouts = ("contiguous_format", "channels_last_3d") if name == "unetr" else ("contiguous_format",)
-        variants = [("--attention", a, "--layout", l, "--dtype", dtype, "--steps", 8, *c)
-                    for a in attentions for l in layouts for c in ((), ("--compile",))]
-        with tempfile.TemporaryDirectory() as folder:
-            weights = folder + "/weights.safetensors"
-            run(bin_ + "/network_step", name, size, "--batch", batch, "--infer", "--steps", 1, "--device", "cuda",
-                "--export", weights)
-            there = torch_there and (name == "nnformer" or peer_has("monai"))
-            peer = best_of("networks.py", name, size, weights, variants=variants) if there else {}
-        plain = run_json(bin_ + "/network_step", name, size, "--steps", 8, *options)
-        recorded = run_json(bin_ + "/network_step", name, size, "--steps", 8, "--graph", *options)
-        for ours in (plain, recorded):
-            if peer and abs(peer["loss"] - ours["loss"]) > (1e-3 if dtype == "f32" else 5e-2) * abs(peer["loss"]):
-                sys.exit(f"{ours['work']}: loss {ours['loss']}, the peer's is {peer['loss']}: not the same work")
-            table.add(ours["work"], "s", ours["step_s"], peer.get("step_s"), round(1 / 1.3, 2), detail=ours,
-                      peer_detail=peer)
-        table.add(plain["work"] + ", peak memory of tensors", "MiB", plain["peak_tensors_mib"],
-                  peer.get("peak_tensors_mib"), 0.6)
+                raise Failed(f"{ours['work']}: loss {ours['loss']}, on the host it is {host['loss']}")
+            r.same_loss(ours, peer, "f32")
+            d = 512
+            r.add(ours["work"], "s", ours["step_s"], peer.get("step_s"), 0.1,
+                  gflops=3 * (4 * b * d * d + 2 * b * b * d) * 1e-9 / ours["step_s"], peak="f64", detail=ours,
+                  peer_detail=peer)
+            r.add(ours["work"] + ", against this machine's host", "s", ours["step_s"], host["step_s"], detail=host)
+        r.attempt("mPOT", measured)
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--minutes", type=float, default=10, help="since M3I_GPU_START, else since now")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu", "emulated"))
     a = parser.parse_args()
-    torch_there = peer_sees_gpu()
-    if not torch_there:
-        print("no torch that sees the GPU in", PYTHON, "- rows have no peer")
-    table = Table(a.only)
-    rates(table, a.bin)
-    convolutions(table, a.bin, torch_there)
-    transport(table, a.bin)
-    networks(table, a.bin, a.quick, torch_there)
-    gpu = run("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader").splitlines()[0]
-    result = {"machine": {"gpu": gpu}, "compiler": run("nvcc", "--version").strip().splitlines()[-1],
-              "command": "bench/gpu.sh" + " --quick" * a.quick, "rows": table.rows}
-    if not a.only:
-        write_results(result, "gpu", a.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(measure(a, folder))
+
+
+def measure(a, folder):
+    r = Run(a, folder)
+    for dtype in ("f64", *DTYPES):
+        r.attempt(f"rates, {dtype}", lambda: rates(r, dtype))
+    for name, part in (("pretraining step", pretraining), ("nnformer", nnformer), ("unetr", unetr),
+                       ("conv3d", convolutions)):
+        for dtype in DTYPES:
+            if r.table.wanted(name):
+                r.attempt(f"{name}, {dtype}", lambda: part(r, dtype))
+    if r.table.wanted("mPOT"):
+        r.attempt("mPOT", lambda: transport(r))
+    if r.cuda:
+        for _, name, compiled in sorted(r.later, key=lambda part: part[0]):
+            r.attempt(name, compiled)
+    if r.cuda and not a.only:
+        gpu = run("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader").splitlines()[0]
+        write_results({"machine": {"gpu": gpu}, "compiler": run("nvcc", "--version").strip().splitlines()[-1],
+                       "command": "bench/gpu.sh" + " --quick" * a.quick, "not_measured": r.failures,
+                       "rows": r.table.rows}, "gpu", a.quick)
+    for failure in r.failures:
+        print("not measured:", failure, file=sys.stderr)
+    return 1 if r.failures else 0
 
 
 if __name__ == "__main__":

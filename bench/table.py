@@ -57,10 +57,17 @@ class Table:
         return not self.only or any(word in work for word in self.only)
 
     def add(self, work, unit, ours, peer=None, target=None, **notes):
-        ratio = round(ours / peer, 3) if peer else None
-        self.rows.append({"work": work, "ours": ours, "peer": peer, "ratio": ratio, "target": target, "unit": unit, **notes})
+        row = {"work": work, "ours": ours, "peer": None, "ratio": None, "target": target, "unit": unit, **notes}
+        self.rows.append(row)
+        self.set_peer(row, peer)
+        return row
+
+    def set_peer(self, row, peer):
+        row["peer"], row["ratio"] = peer, round(row["ours"] / peer, 3) if peer else None
         show = lambda x: "-" if x is None else f"{x:g}"
-        print(f"{work:<66} {ours:>10g} {show(peer):>10} {unit:<8} ratio {show(ratio):>6}  target {show(target):>5}", flush=True)
+        of_peak = f"  of peak {row['fraction']:g}" if row.get("fraction") is not None else ""
+        print(f"{row['work']:<66} {row['ours']:>10g} {show(peer):>10} {row['unit']:<8} ratio {show(row['ratio']):>6}  "
+              f"target {show(row['target']):>5}{of_peak}", flush=True)
 
 
 def networks(table, bin_, quick):

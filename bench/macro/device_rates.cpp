@@ -2,9 +2,11 @@
 // operations against it, matrix products of nnFormer at 128^3 and a large one, window attention of its first two
 // stages.
 //
-//     device_rates [--device cpu|cuda] [--dtype f32|bf16|f16]
+//     device_rates [--device cpu|cuda] [--dtype f32|bf16|f16|f64]
 //
-// On a GPU a product is set against the fastest of the algorithms that cuBLASLt proposes for it, each timed.
+// `fraction` is of the copy's bandwidth for what waits for memory, of the large product's rate ("peak") for attention.
+// On a GPU a product is set against the fastest of the algorithms that cuBLASLt proposes for it, each timed. In f64
+// there is the large product alone. bench/peers/kernels.py times the rest in PyTorch.
 
 #include <cstdio>
 #include <string>
@@ -40,7 +42,7 @@ template <class T>
 struct Rates {
   Device device;
   std::string dtype;
-  double copy = 0;  ///< bytes/s, read and written
+  double copy = 0, peak = 0;  ///< bytes/s, read and written, and FLOP/s of the large product
 
   void print(const std::string& work, double seconds, double rate, const char* unit, double against) const {
     std::printf("{\"work\": \"%s\", \"device\": \"%s\", \"dtype\": \"%s\", \"seconds\": %.3g, \"rate\": %.4g, ",
@@ -64,7 +66,8 @@ struct Rates {
     print("layer norm of 192", s, bytes / s * 1e-9, "GB/s", copy * 1e-9);
   }
 
-  void product(Index m, Index n, Index k) const {
+  /// y = x w^T + b; returns FLOP/s.
+  double product(Index m, Index n, Index k) const {
     const Tensor<T> x = wave<T>({m, k}, device), w = wave<T>({n, k}, device), bias = wave<T>({n}, device);
     const Tensor<T> y({m, n}, device);
     const double s = fastest(device, [&] {
@@ -82,6 +85,7 @@ struct Rates {
 #endif
     const double flop = 2 * double(m * n * k);
     print(text("linear ", m, " x ", n, " x ", k, " with bias"), s, flop / s * 1e-9, "GFLOP/s", flop / best * 1e-9);
+    return flop / s;
   }
 
   void attention(Index batch, Index grid, Index channels, Index heads, Index window, Index shift) const {
@@ -103,7 +107,12 @@ struct Rates {
     const double flop = 7 * 2 * tokens * reach * double(channels);
     print(text("window attention and gradients, ", batch, " of ", grid, "^3 x ", channels, ", windows ", window, "^3",
                shift ? " shifted" : ""),
-          s, flop / s * 1e-9, "GFLOP/s", flop / s * 1e-9);
+          s, flop / s * 1e-9, "GFLOP/s", peak * 1e-9);
+  }
+
+  void large_product() {
+    const Index n = device.on_host() ? 1024 : 8192;
+    peak = product(n, n, n);
   }
 
   void all() {
@@ -112,8 +121,7 @@ struct Rates {
     product(batch * 32768, 384, 96);
     product(batch * 32768, 96, 384);
     product(batch * 4096, 768, 192);
-    if (device.on_host()) product(1024, 1024, 1024);
-    else product(8192, 8192, 8192);
+    large_product();
     attention(batch, 32, 96, 3, 4, 0);
     attention(batch, 32, 96, 3, 4, 2);
     attention(batch, 16, 192, 6, 4, 2);
@@ -129,7 +137,8 @@ int main(int argc, char** argv) {
     if (dtype == "f32") Rates<float>{d, dtype}.all();
     else if (dtype == "bf16") Rates<bf16>{d, dtype}.all();
     else if (dtype == "f16") Rates<m3i::half>{d, dtype}.all();
-    else fail<ConfigError>("--dtype: ", dtype, " is not f32, bf16 or f16");
+    else if (dtype == "f64") Rates<double>{d, dtype}.large_product();
+    else fail<ConfigError>("--dtype: ", dtype, " is not f32, bf16, f16 or f64");
   } catch (const Error& error) {
     std::fprintf(stderr, "device_rates: %s\n", error.what());
     return 1;

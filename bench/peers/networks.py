@@ -315,4 +315,5 @@ def main():
                       "threads": torch.get_num_threads(), "attention": a.attention, "ot": a.ot if metric is not None else None}))
 
 
-main()
+if __name__ == "__main__":
+    main()
