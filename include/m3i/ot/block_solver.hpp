@@ -35,8 +35,8 @@ struct OtBlock {
   /// One side of the problem: its potentials and what belongs to them, [n] each, in units of the present epsilon.
   struct Side {
     double *z, *lse, *tau, *tail, *sums, *d, *h, *rhs, *free, *order;
-    M3I_HD void cut(BlockCutter& from, Index n) {
-      for (double** const v : {&z, &lse, &tau, &tail, &sums, &d, &h, &rhs, &free, &order}) *v = from.line<double>(n);
+    M3I_HD void cut(BlockCutter& from, Index size) {
+      for (double** const v : {&z, &lse, &tau, &tail, &sums, &d, &h, &rhs, &free, &order}) *v = from.line<double>(size);
     }
   };
   struct State {
