@@ -119,7 +119,7 @@ TEST_CASE("finetune: Ctrl-C in one rank stops all after the same step; resumed, 
           "[examples]") {
   const Scratch folder;
   const Arguments more{"--ranks", "2",
-                       "--set",   "classification.training.max_steps=100",
+                       "--set",   "classification.training.max_steps=40",
                        "--set",   "classification.training.validate_every=10"};
   const std::string whole = folder / "whole", out = folder / "stopped";
   done("finetune_classification", finetuning("classification", whole, more));
