@@ -63,6 +63,9 @@ struct OtBlock {
       rows.cut(cutter, n), cols.cut(cutter, n), system.cut(cutter, n);
       bytes = cutter.bytes;
     }
+    M3I_HD BlockHessian hessian(bool has_lambda) const {
+      return {plan, rows.sums, cols.sums, total, rows.free, cols.free, has_lambda};
+    }
     M3I_HD double kernel(Index i, Index j) const { return (low - cost[i * n + j]) * inverse; }
   };
 
@@ -234,9 +237,9 @@ struct OtBlock {
       side.rhs[e % n] = own.w - side.sums[e % n] - side.h[e % n];
       side.tail[e % n] = side.d[e % n];
     });
-    s.system.factor(team, s.plan, s.rows.sums, s.cols.sums, s.total, s.rows.free, s.cols.free, !s.balanced);
-    s.dt = s.system.solve(team, s.plan, s.rows.free, s.cols.free, !s.balanced, s.rows.rhs, s.cols.rhs,
-                          s.mass - s.total - s.ht, s.rows.d, s.cols.d);
+    const BlockHessian hessian = s.hessian(!s.balanced);
+    s.system.factor(team, hessian);
+    s.dt = s.system.solve(team, hessian, s.rows.rhs, s.cols.rhs, s.mass - s.total - s.ht, s.rows.d, s.cols.d);
     team.each(2 * n, [=](Index e) {
       const Side& side = e < n ? own.rows : own.cols;
       if (!(side.free[e % n] > 0)) side.d[e % n] = side.tail[e % n];
@@ -374,10 +377,9 @@ struct OtBlock {
     report.active_cols = team.sum(m, [=](Index i) { return own.cols.free[i]; });
     const bool all_rows = report.active_rows == double(m), all_cols = report.active_cols == double(m);
     if (all_rows && all_cols) team.each(1, [=](Index) { own.cols.free[m - 1] = 0; });
-    const bool has_lambda = !all_rows && !all_cols;
-    s.system.factor(team, s.plan, s.rows.sums, s.cols.sums, s.total, s.rows.free, s.cols.free, has_lambda);
-    const double lambda = s.system.solve(team, s.plan, s.rows.free, s.cols.free, has_lambda, s.rows.rhs, s.cols.rhs, 1,
-                                         s.rows.d, s.cols.d);
+    const BlockHessian hessian = s.hessian(!all_rows && !all_cols);
+    s.system.factor(team, hessian);
+    const double lambda = s.system.solve(team, hessian, s.rows.rhs, s.cols.rhs, 1, s.rows.d, s.cols.d);
     double* slope = slopes + problem * m * m;
     each_cell(team, m, m, [=](Index i, Index j) {
       const double level = own.rows.d[i] + own.cols.d[j] + lambda;
