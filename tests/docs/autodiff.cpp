@@ -31,6 +31,7 @@ struct CubeValue {
 /// x^3, for each element. Gradient: x.
 template <class T>
 Var<T> cube(const Var<T>& x) {
+  const Operation operation("cube", x);  // errors name it, with the shapes of its inputs
   const Tensor<T> y(x.shape(), x.device());
   for_each(x.device(), x.size(), CubeValue<T>{x.data(), y.data()});
   return record<T>("cube", y, {x}, [x](const Tensor<T>& dy) {  // capture inputs or tensors, never the result
