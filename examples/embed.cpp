@@ -19,13 +19,13 @@ using T = float;
 struct Pretrained {
   MethodConfig config;
   TransformChain chain;  ///< what happens to volumes
-  NnFormer<T> network;
+  Backbone<T> network;
   Psat<T> psat;
 
   Pretrained(const ModelInfo& info, Index tower_width)
       : config(info.config),
         chain(preprocessing_chain(info)),
-        network(nnformer_options(config.network, 1)),
+        network(backbone_options(config.network, 1)),
         psat(psat_options(config, tower_width)) {}
   M3I_FIELDS(network, psat)
 };

@@ -17,23 +17,23 @@ using T = float;
 /// The encoder-decoder (theta) and the projection (psi).
 template <class U>
 struct VolumeTower {
-  NnFormer<U> network;
+  Backbone<U> network;
   Psat<U> psat;
 
   VolumeTower(const MethodConfig& c, Index tower_width)
-      : network(nnformer_options(c.network, 1)), psat(psat_options(c, tower_width)) {}
-  VolumeTower(const NnFormer<U>& n, const Psat<U>& p) : network(n), psat(p) {}
+      : network(backbone_options(c.network, 1)), psat(psat_options(c, tower_width)) {}
+  VolumeTower(const Backbone<U>& n, const Psat<U>& p) : network(n), psat(p) {}
   M3I_FIELDS(network, psat)
 };
 
 /// What is learned: theta and psi, the metric M, and the temperature of InfoNCE.
 struct Med3DInsight {
-  NnFormer<T> network;
+  Backbone<T> network;
   Psat<T> psat;
   Var<T> metric, log_scale;
 
   Med3DInsight(const MethodConfig& c, Index tower_width)
-      : network(nnformer_options(c.network, 1)),
+      : network(backbone_options(c.network, 1)),
         psat(psat_options(c, tower_width)),
         metric(initial_metric<T>(c.pretrain.mpot, tower_width)),
         log_scale(constant_parameter<T>({}, -std::log(c.pretrain.info_nce.temperature))) {
@@ -321,9 +321,10 @@ int run(const std::string& path,
   const VolumeTower<T> weights(model.network, model.psat);
   const MixedNetwork<VolumeTower> tower(config.run.dtype, weights, config, features.width());
   make_folder(out);
-  std::printf("pretrain: %lld triplets, %lld steps of %lld, network %lld parameters, PSAT %lld, device %s, %s\n",
-              (long long)n, (long long)steps, (long long)batch, (long long)count_parameters(model.network),
-              (long long)count_parameters(model.psat), config.run.device.c_str(), enum_name(config.run.dtype).c_str());
+  std::printf("pretrain: %lld triplets, %lld steps of %lld, %s: %lld parameters, PSAT %lld, device %s, %s\n",
+              (long long)n, (long long)steps, (long long)batch, network_text(config.network).c_str(),
+              (long long)count_parameters(model.network), (long long)count_parameters(model.psat),
+              config.run.device.c_str(), enum_name(config.run.dtype).c_str());
 
   auto learned = parameters<T>(weights);
   learned.push_back(model.log_scale);
@@ -331,9 +332,7 @@ int run(const std::string& path,
   Trainer<T> metric_trainer({model.metric}, config.pretrain.optimizer, steps,
                             config.pretrain.mpot.metric_learning_rate.value_or(0));
 
-  TrainingRun<T> training(out, config,
-                          text("nnformer ", config.network.image_size, ", embedding ", config.network.embedding), steps,
-                          "pretrain");
+  TrainingRun<T> training(out, config, network_text(config.network), steps, "pretrain");
   training.add_module("", model);
   training.add_trainer("network", trainer);
   training.add_trainer("metric", metric_trainer);

@@ -24,6 +24,7 @@
 #include "m3i/train/metrics_file.hpp"
 #include "m3i/train/mixed_network.hpp"
 #include "m3i/train/model_file.hpp"
+#include "m3i/train/network_config.hpp"
 #include "m3i/train/optimizer_config.hpp"
 #include "m3i/train/patches.hpp"
 #include "m3i/train/pictures.hpp"

@@ -66,7 +66,7 @@ struct Model::Loaded {
   choice::Dtype dtype;
   std::optional<SegmentationModel<float>> segmentation;
   std::optional<ClassificationModel<float>> classification;
-  std::optional<NnFormerEncoder<float>> encoder;
+  std::optional<BackboneEncoder<float>> encoder;
   std::optional<MixedNetwork<SegmentationModel>> segments;
   std::optional<MixedNetwork<ClassificationModel>> classifies;
 
@@ -79,15 +79,15 @@ struct Model::Loaded {
     if (file.info.kind == "segmentation") {
       segmentation = load_segmentation_model(file, device);
       segments.emplace(dtype, *segmentation, config, classes);
-      encoder = segmentation->network.model_down;
+      encoder = segmentation->network.encoder();
     } else if (file.info.kind == "classification") {
       classification = load_classification_model(file, device);
       classifies.emplace(dtype, *classification, config, classes);
-      encoder = classification->network.model_down;
+      encoder = classification->network;
     } else {
-      encoder.emplace(nnformer_options(config.network, 1));
-      load_module<float>(ClassificationModel<float>::Encoder{*encoder}, *file.weights,
-                         {.strict = true, .prefix = "network.", .ignore = {"decoder.", "final."}, .rename = {}});
+      encoder.emplace(backbone_options(config.network, 1));
+      load_module<float>(*encoder, *file.weights,
+                         {.strict = true, .prefix = "network.", .ignore = backbone_decoders, .rename = {}});
       to(*encoder, device);
     }
   }

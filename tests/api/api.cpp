@@ -97,6 +97,24 @@ TEST_CASE("api: embeds with the encoder of any model", "[api]") {
   }
 }
 
+TEST_CASE("api: a model of UNETR segments and embeds", "[api]") {
+  const Scratch folder;
+  Arguments settings;
+  for (const char* s :
+       {"network.backbone=unetr", "network.unetr.hidden=16", "network.unetr.layers=4", "network.unetr.heads=2",
+        "network.unetr.mlp=32", "network.unetr.feature_size=4", "segmentation.training.max_steps=2"})
+    settings.insert(settings.end(), {"--set", s});
+  const World& world = World::get();
+  REQUIRE(api::run("finetune_segmentation", with_tiny({world.phantoms(), folder / "unetr"}, settings)) == 0);
+  const std::string file = folder / "unetr/model.safetensors", image = Models::get().image(0);
+  done("predict", {file, image, folder / "program.nii.gz"});
+  const api::Model model(file);
+  const api::Scan scan = api::read_scan(image);
+  api::write_labels(folder / "api.nii.gz", model.segment(scan));
+  CHECK(slurp(folder / "api.nii.gz") == slurp(folder / "program.nii.gz"));
+  CHECK(model.embed(scan).size() == 16);
+}
+
 TEST_CASE("api: what is wrong is named", "[api][errors]") {
   using Catch::Contains;
   const Models& models = Models::get();

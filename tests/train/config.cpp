@@ -235,6 +235,16 @@ TEST_CASE("method config: fields that contradict each other are refused", "[trai
   CHECK_THAT(error({"network.depths=2,2"}), Contains("network.heads: has 4 stages, depths has 2"));
   CHECK_THAT(error({"network.embedding=100"}), Contains("stage 0 has 100 channels, which 3 heads do not divide"));
   CHECK_THAT(error({"network.image_size=16"}), Contains("expected at least 32"));
+  CHECK_THAT(error({"network.backbone=unet"}), Contains("did you mean unetr?"));
+  CHECK_THAT(error({"network.backbone=unetr", "network.image_size=40"}),
+             Contains("network.image_size: is 40, expected a multiple of 16"));
+  CHECK_THAT(error({"network.backbone=unetr", "network.drop_path=0.1"}),
+             Contains("network.drop_path: is 0.1, but UNETR"));
+  CHECK_THAT(error({"network.backbone=unetr", "segmentation.deep_supervision=true"}),
+             Contains("segmentation.deep_supervision: is true, but network.backbone is unetr"));
+  CHECK_THAT(error({"network.unetr.heads=5"}), Contains("network.unetr.heads: is 5, which does not divide hidden 768"));
+  CHECK_THAT(error({"network.unetr.layers=6"}), Contains("network.unetr.layers: is 6, expected a multiple of 4"));
+  CHECK_NOTHROW(load_config<MethodConfig>("", {"network.backbone=unetr", "network.image_size=16"}));
   CHECK_THAT(error({"psat.heads=7"}), Contains("psat.heads"));
   CHECK_THAT(error({"pretrain.batch_size=1"}), Contains("at least 2"));
   CHECK_THAT(error({"pretrain.mpot.gradient=unrolled"}), Contains("dykstra"));
@@ -246,7 +256,7 @@ TEST_CASE("method config: fields that contradict each other are refused", "[trai
 
 TEST_CASE("method config: the shipped files load, and paper.json names every key", "[train][fast]") {
   const auto folder = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() / "configs";
-  for (const char* name : {"paper.json", "demo.json", "small.json"}) {
+  for (const char* name : {"paper.json", "demo.json", "small.json", "real.json", "patch.json", "unetr.json"}) {
     INFO(name);
     CHECK_NOTHROW(load_config<MethodConfig>((folder / name).string()));
   }

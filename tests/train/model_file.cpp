@@ -131,4 +131,12 @@ TEST_CASE("model file: another network is refused by key, another preprocessing 
   config.network.embedding = 48;
   CHECK_THROWS_WITH(compare_model(file, config), Contains("network.embedding: 96 against 48"));
   CHECK_THROWS_AS(compare_model(file, config), ConfigError);
+
+  config = file.info.config;
+  config.network.unetr.hidden = 96;  // not the file's business: it is an nnFormer
+  CHECK(compare_model(file, config).empty());
+  config.network.backbone = choice::Backbone::unetr;
+  CHECK_THROWS_WITH(compare_model(file, config), Contains("another network") &&
+                                                     Contains("network.backbone: \"nnformer\" against \"unetr\"") &&
+                                                     !Contains("unetr.hidden"));
 }

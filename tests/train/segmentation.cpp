@@ -55,18 +55,20 @@ TEST_CASE("fine-tuning: encoder and decoder come from the file, the head does no
   const ModelFile file = read_model(path);
 
   const SegmentationModel<float> model(config, 5);
-  const auto head = flat(model.network.final[0].up.weight);
+  const auto& network = std::get<NnFormer<float>>(model.network.network);
+  const auto& source = std::get<NnFormer<float>>(pretrained.network.network);
+  const auto head = flat(network.final[0].up.weight);
   const LoadReport report = load_pretrained(model, file);
   CHECK(report.complete());
-  CHECK(flat(model.network.final[0].up.weight) == head);
-  CHECK(flat(model.network.decoder.layers[0].Upsample.up.weight) ==
-        flat(pretrained.network.decoder.layers[0].Upsample.up.weight));
-  CHECK(flat(model.network.model_down.patch_embed.proj1.conv1.weight) ==
-        flat(pretrained.network.model_down.patch_embed.proj1.conv1.weight));
+  CHECK(flat(network.final[0].up.weight) == head);
+  CHECK(flat(network.decoder.layers[0].Upsample.up.weight) == flat(source.decoder.layers[0].Upsample.up.weight));
+  CHECK(flat(network.model_down.patch_embed.proj1.conv1.weight) ==
+        flat(source.model_down.patch_embed.proj1.conv1.weight));
 
   const ClassificationModel<float> classifier(config, 2);
   CHECK(load_pretrained(classifier, file).complete());
-  CHECK(flat(classifier.network.model_down.norm3.weight) == flat(pretrained.network.model_down.norm3.weight));
+  CHECK(flat(std::get<NnFormerEncoder<float>>(classifier.network.network).norm3.weight) ==
+        flat(source.model_down.norm3.weight));
 
   // A classification model has no decoder to start a segmentation from.
   write_model<float>(path, classifier, {"classification", config, {"a", "b"}, {}, {}});
@@ -100,7 +102,7 @@ TEST_CASE("fine-tuning: the best model is kept, also over a restart; without sco
   const std::string path = scratch.path + "/model.safetensors";
   const ModelInfo info{"segmentation", config, {"background", "x"}, {0, 1}, {}};
   const SegmentationModel<float> model(config, 2);
-  const Var<float>& bias = model.network.final[0].up.bias;
+  const Var<float>& bias = std::get<NnFormer<float>>(model.network.network).final[0].up.bias;
   const auto set = [&](float v) { bias.set_value(Tensor<float>::full(bias.shape(), v)); };
   using Best = BestModel<float, SegmentationModel<float>>;
   {

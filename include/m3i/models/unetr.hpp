@@ -112,30 +112,36 @@ struct UnetrPatchEmbedding {
   M3I_FIELDS(position_embeddings, patch_embeddings)
 };
 
+/// The encoder: a volume of one size to features of the transformer.
 template <class T>
 struct UnetrTransformer {
+  UnetrOptions options;
   UnetrPatchEmbedding<T> patch_embedding;
   std::vector<UnetrTransformerBlock<T>> blocks;
   LayerNorm<T> norm;
-  bool checkpointed;
 
-  explicit UnetrTransformer(const UnetrOptions& o)
-      : patch_embedding(o.checked()), norm(o.hidden), checkpointed(o.checkpoint) {
+  explicit UnetrTransformer(const UnetrOptions& o) : options(o.checked()), patch_embedding(o), norm(o.hidden) {
     for (Index i = 0; i < o.layers; ++i) blocks.emplace_back(o);
   }
 
-  /// x [N, D, H, W, C_in] -> the tokens [N, L, C] at a quarter, half and three quarters of the depth (after blocks 4, 7
-  /// and 10 of 12, as published), and at the end, normalised.
+  /// x [N, D, H, W, C_in] -> maps [N, D/16, H/16, W/16, hidden] at a quarter, half and three quarters of the depth
+  /// (after blocks 4, 7 and 10 of 12, as published), and at the end, normalised.
   std::array<Var<T>, 4> operator()(const Var<T>& x) const {
+    const Index3& n = options.image;
+    require(x.rank() == 5 && x.shape() == Shape({x.shape()[0], n[0], n[1], n[2], options.in_channels}), "unetr: input ",
+            x.shape(), " is not [N, ", n[0], ", ", n[1], ", ", n[2], ", ", options.in_channels,
+            "]; the network's learned positions fix its input size");
     const std::size_t quarter = blocks.size() / 4;
-    std::array<Var<T>, 4> kept;
+    std::array<Var<T>, 4> maps;
     Var<T> y = patch_embedding(x);
     for (std::size_t i = 0; i < blocks.size(); ++i) {
-      y = checkpointed ? checkpoint([block = blocks[i]](const Var<T>& v) { return block(v); }, y) : blocks[i](y);
-      if (i > 0 && i % quarter == 0) kept[i / quarter - 1] = y;
+      y = options.checkpoint ? checkpoint([block = blocks[i]](const Var<T>& v) { return block(v); }, y) : blocks[i](y);
+      if (i > 0 && i % quarter == 0) maps[i / quarter - 1] = y;
     }
-    kept[3] = norm(y);
-    return kept;
+    maps[3] = norm(y);
+    const Shape grid = options.tokens();
+    for (Var<T>& map : maps) map = reshape(map, {x.shape()[0], grid[0], grid[1], grid[2], options.hidden});
+    return maps;
   }
   M3I_FIELDS(patch_embedding, blocks, norm)
 };
@@ -269,16 +275,7 @@ struct Unetr {
         out(o) {}
 
   /// Features of the transformer as maps [N, D/16, H/16, W/16, hidden], shallow first, the normalised last.
-  std::array<Var<T>, 4> encode(const Var<T>& x) const {
-    const Index3& n = options.image;
-    require(x.rank() == 5 && x.shape() == Shape({x.shape()[0], n[0], n[1], n[2], options.in_channels}), "unetr: input ",
-            x.shape(), " is not [N, ", n[0], ", ", n[1], ", ", n[2], ", ", options.in_channels,
-            "]; the network's learned positions fix its input size");
-    auto maps = vit(x);
-    const Shape grid = options.tokens();
-    for (Var<T>& map : maps) map = reshape(map, {x.shape()[0], grid[0], grid[1], grid[2], options.hidden});
-    return maps;
-  }
+  std::array<Var<T>, 4> encode(const Var<T>& x) const { return vit(x); }
 
   /// From the maps of encode(), and the image itself for the skip at full resolution, to [N, D, H, W, out].
   Var<T> decode(const std::array<Var<T>, 4>& maps, const Var<T>& x) const {

@@ -5,8 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "m3i/models/backbone.hpp"
 #include "m3i/models/clip.hpp"
-#include "m3i/models/nnformer.hpp"
 #include "m3i/models/psat.hpp"
 #include "m3i/optim.hpp"
 #include "m3i/ot/mpot_loss.hpp"
@@ -16,7 +16,6 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// The volume encoder-decoder with `out_channels` outputs: 1 to restore the volume, or the classes of a segmentation.
 inline NnFormerOptions nnformer_options(const NetworkConfig& c, Index out_channels, bool deep_supervision = false) {
   require<ConfigError>(c.depths.size() == 4, "network.depths: nnFormer has 4 stages, found ", c.depths.size());
   NnFormerOptions o;
@@ -38,12 +37,39 @@ inline NnFormerOptions nnformer_options(const NetworkConfig& c, Index out_channe
   return o;
 }
 
+inline UnetrOptions unetr_options(const NetworkConfig& c, Index out_channels) {
+  static_assert(UnetrConfig::patch == UnetrOptions::patch);
+  UnetrOptions o;
+  o.in_channels = c.in_channels;
+  o.out_channels = out_channels;
+  o.image = {c.image_size, c.image_size, c.image_size};
+  o.feature_size = c.unetr.feature_size;
+  o.hidden = c.unetr.hidden;
+  o.mlp = c.unetr.mlp;
+  o.heads = c.unetr.heads;
+  o.layers = c.unetr.layers;
+  o.checkpoint = c.checkpointing;
+  return o;
+}
+
+/// The volume encoder-decoder with `out_channels` outputs: 1 to restore the volume, or the classes of a segmentation.
+inline BackboneOptions backbone_options(const NetworkConfig& c, Index out_channels, bool deep_supervision = false) {
+  if (c.backbone == choice::Backbone::unetr) return unetr_options(c, out_channels);
+  return nnformer_options(c, out_channels, deep_supervision);
+}
+
+/// The same in words. Checkpoints hold them: a run resumes only where they are equal.
+inline std::string network_text(const NetworkConfig& c) {
+  if (c.backbone == choice::Backbone::nnformer) return text("nnformer ", c.image_size, ", embedding ", c.embedding);
+  return text("unetr ", c.image_size, ", hidden ", c.unetr.hidden, ", feature size ", c.unetr.feature_size);
+}
+
 inline PsatOptions psat_options(const MethodConfig& c, Index tower_width) {
   PsatOptions o;
   o.kind = c.psat.mode == choice::Psat::full           ? PsatKind::plane_slice_queries
            : c.psat.mode == choice::Psat::no_positions ? PsatKind::queries
                                                        : PsatKind::pooled;
-  o.volume_channels = c.network.embedding << 3;
+  o.volume_channels = deepest_channels(backbone_options(c.network, 1));
   o.tower_width = tower_width;
   o.width = c.psat.width;
   o.queries = c.psat.queries;

@@ -19,48 +19,41 @@ inline namespace M3I_ABI {
 /// Encoder, decoder, and a new head that gives one channel a class. Parameters are named as those of pretraining.
 template <class T>
 struct SegmentationModel {
-  NnFormer<T> network;
+  Backbone<T> network;
 
   SegmentationModel(const MethodConfig& c, Index classes)
-      : network(nnformer_options(c.network, classes, c.segmentation.deep_supervision)) {}
+      : network(backbone_options(c.network, classes, c.segmentation.deep_supervision)) {}
 
   /// x [N, D, H, W, in] -> logits [N, D, H, W, classes], with deep supervision also at 1/2 and 1/4 of the resolution.
   std::vector<Var<T>> operator()(const Var<T>& x, const Mode& mode = {}) const { return network(x, mode); }
   /// What pretraining has filled: all but the head.
-  struct Body {
-    NnFormerEncoder<T> model_down;
-    NnFormerDecoder<T> decoder;
-    M3I_FIELDS(model_down, decoder)
-  };
-  Body body() const { return {network.model_down, network.decoder}; }
+  auto body() const { return network.body(); }
   M3I_FIELDS(network)
 };
 
 /// Encoder, and a linear head on its pooled deepest map (4.2.2).
 template <class T>
 struct ClassificationModel {
-  struct Encoder {
-    NnFormerEncoder<T> model_down;
-    M3I_FIELDS(model_down)
-  };
-  Encoder network;
+  BackboneEncoder<T> network;
   ClassificationHead<T> head;
   double drop;
 
   ClassificationModel(const MethodConfig& c, Index classes)
-      : network{NnFormerEncoder<T>(nnformer_options(c.network, 1))},
-        head(c.network.embedding << 3, classes),
-        drop(c.classification.dropout) {}
+      : ClassificationModel(backbone_options(c.network, 1), classes, c.classification.dropout) {}
 
   /// x [N, D, H, W, in] -> logits [N, classes]
   Var<T> operator()(const Var<T>& x, const Mode& mode = {}) const {
-    Var<T> features = head.norm(pooled(network.model_down(x, mode).back()));
+    Var<T> features = head.norm(pooled(network(x, mode).back()));
     if (Random* random = mode.dropping(drop)) features = dropout(features, drop, *random);
     return head.fc(features);
   }
   /// What pretraining has filled: all but the head.
-  const Encoder& body() const { return network; }
+  const BackboneEncoder<T>& body() const { return network; }
   M3I_FIELDS(network, head)
+
+ private:
+  ClassificationModel(const BackboneOptions& o, Index classes, double dropout)
+      : network(o), head(deepest_channels(o), classes), drop(dropout) {}
 };
 
 namespace detail {
@@ -77,12 +70,12 @@ LoadReport load_body(const Module& body, const ModelFile& file, std::vector<std:
 /// report unless every parameter of the two is there and nothing else but heads.
 template <class T>
 LoadReport load_pretrained(const SegmentationModel<T>& model, const ModelFile& file) {
-  return detail::load_body<T>(model.body(), file, {"final."});
+  return detail::load_body<T>(model.body(), file, backbone_heads);
 }
 /// The same for the encoder alone.
 template <class T>
 LoadReport load_pretrained(const ClassificationModel<T>& model, const ModelFile& file) {
-  return detail::load_body<T>(model.body(), file, {"final.", "decoder."});
+  return detail::load_body<T>(model.body(), file, backbone_decoders);
 }
 
 /// Loads encoder and decoder from `path`, if it is not "", and prints what was and what was not. `program` begins the

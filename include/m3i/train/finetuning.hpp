@@ -81,21 +81,16 @@ class Finetuning {
         trainer_(parameters<float>(model_), task.training.optimizer, plan_.steps),
         training_(request.out,
                   config,
-                  text(task.model.kind,
-                       " of ",
-                       classes(),
-                       " classes, nnformer ",
-                       config.network.image_size,
-                       ", embedding ",
-                       config.network.embedding),
+                  text(task.model.kind, " of ", classes(), " classes, ", network_text(config.network)),
                   plan_.steps,
                   task.program),
         best_(request.out + "/model.safetensors", model_, task.model, task.score) {
     require_recordable(config.run, ranks);
-    std::printf("%s: %s\n%s: %lld classes, %lld parameters, %lld steps of %lld, device %s, %s\n", task.program.c_str(),
-                cohort_text(cohort).c_str(), task.program.c_str(), (long long)classes(),
-                (long long)count_parameters(model_), (long long)plan_.steps, (long long)plan_.batch,
-                config.run.device.c_str(), enum_name(config.run.dtype).c_str());
+    std::printf("%s: %s\n%s: %s, %lld classes, %lld parameters, %lld steps of %lld, device %s, %s\n",
+                task.program.c_str(), cohort_text(cohort).c_str(), task.program.c_str(),
+                network_text(config.network).c_str(), (long long)classes(), (long long)count_parameters(model_),
+                (long long)plan_.steps, (long long)plan_.batch, config.run.device.c_str(),
+                enum_name(config.run.dtype).c_str());
     make_folder(request.out);
     training_.add_module("model/", model_);
     training_.add_trainer("network", trainer_);

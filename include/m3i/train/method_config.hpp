@@ -14,6 +14,7 @@
 #include "m3i/core/shape.hpp"
 #include "m3i/train/config.hpp"
 #include "m3i/train/finetune_config.hpp"
+#include "m3i/train/network_config.hpp"
 #include "m3i/train/optimizer_config.hpp"
 #include "m3i/train/setting.hpp"
 
@@ -22,9 +23,6 @@ inline namespace M3I_ABI {
 
 /// Settings that are one of a few words. In a namespace of their own, because the words are common ones.
 namespace choice {
-
-enum class Backbone { nnformer };
-inline auto enum_names(Backbone) { return std::array{"nnformer"}; }
 
 enum class Psat { full, no_positions, no_queries };
 inline auto enum_names(Psat) { return std::array{"full", "no_positions", "no_queries"}; }
@@ -163,50 +161,6 @@ struct DataConfig {
     check(split_by != choice::SplitBy::folds || fold < folds, "fold", "is ", fold, ", expected less than folds ",
           folds);
     check(split[0] > 0, "split", "gives no subject to training; its first number must be above 0");
-  }
-};
-
-/// The volume encoder-decoder.
-struct NetworkConfig {
-  choice::Backbone backbone = choice::Backbone::nnformer;
-  Index image_size = 128;
-  Index in_channels = 1;
-  Index embedding = 96;
-  std::vector<Index> depths{2, 2, 2, 2};
-  std::vector<Index> heads{3, 6, 12, 24};
-  Index patch = 4;
-  std::vector<Index> windows{4, 4, 8, 4};
-  double drop_path = 0;
-  bool checkpointing = false;
-
-  template <class Self, class Field>
-  static void fields(Self& self, Field&& field) {
-    field("backbone", self.backbone, "architecture (4.1)");
-    field("image_size", self.image_size, "edge of the cubic input, voxels (4.2)", between(4, 1024));
-    field("in_channels", self.in_channels, "channels of the input volume", between(1, 64));
-    field("embedding", self.embedding, "channels after the patch embedding; doubled at each stage (published network)",
-          between(1, 4096));
-    field("depths", self.depths, "transformer blocks of each stage (published network)", between(1, 64));
-    field("heads", self.heads, "attention heads of each stage (published network)", between(1, 256));
-    field("patch", self.patch, "edge of a patch, voxels (published network, 'tumor')", between(1, 64));
-    field("windows", self.windows, "edge of an attention window of each stage, tokens (published network, 'tumor')",
-          between(1, 64));
-    field("drop_path", self.drop_path, "rate of stochastic depth in the last block, 0 in the first (ours)",
-          from_below(0, 1));
-    field("checkpointing", self.checkpointing,
-          "recompute activations in backward: less memory, about a third more time");
-  }
-  void check(const ConfigCheck& check) const {
-    check(!depths.empty(), "depths", "is empty, expected a number of blocks for each stage");
-    check(heads.size() == depths.size(), "heads", "has ", heads.size(), " stages, depths has ", depths.size());
-    check(windows.size() == depths.size(), "windows", "has ", windows.size(), " stages, depths has ", depths.size());
-    check(depths.size() <= 6, "depths", "has ", depths.size(), " stages, expected at most 6");
-    for (std::size_t i = 0; i < heads.size(); ++i)
-      check((embedding << i) % heads[i] == 0, "heads", "stage ", i, " has ", embedding << i, " channels, which ",
-            heads[i], " heads do not divide");
-    const Index coarsest = patch << (depths.size() - 1);
-    check(image_size >= coarsest, "image_size", "is ", image_size, ", expected at least ", coarsest, " (patch ", patch,
-          " and ", depths.size(), " stages)");
   }
 };
 
@@ -425,6 +379,11 @@ struct MethodConfig {
     field("pretrain", self.pretrain, "pretraining on triplets (3.4, 4.1)");
     field("segmentation", self.segmentation, "fine-tuning for segmentation (4.2.1)");
     field("classification", self.classification, "fine-tuning for classification (4.2.2)");
+  }
+  void check(const ConfigCheck& check) const {
+    check(network.backbone == choice::Backbone::nnformer || !segmentation.deep_supervision,
+          "segmentation.deep_supervision", "is true, but network.backbone is ", enum_name(network.backbone),
+          ", which has one output");
   }
 };
 

@@ -6,6 +6,8 @@
 /// (structures, or classes), m3i.label_values (what each structure is called in label files), and any number of notes
 /// m3i.note.NAME.
 
+#include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -132,14 +134,28 @@ void write_model(const std::string& path, const Module& module, const ModelInfo&
   write_safetensors(path, state_arrays<T>(module), detail::model_metadata(info, path));
 }
 
+namespace detail {
+/// Whether a key of the configuration tells one network from another. Two backbones differ in the name alone: what only
+/// one of them has says nothing of the other.
+inline bool shapes_network(const std::string& key, choice::Backbone one, choice::Backbone other) {
+  const auto in = [&](std::initializer_list<const char*> names) {
+    return std::any_of(names.begin(), names.end(), [&](const char* name) { return key == text("network.", name); });
+  };
+  if (in({"backbone", "image_size", "in_channels"})) return true;
+  if (one != other) return false;
+  if (one == choice::Backbone::nnformer) return in({"embedding", "depths", "heads", "patch", "windows"});
+  return key.rfind("network.unetr.", 0) == 0;
+}
+}  // namespace detail
+
 /// Throws ConfigError unless the file's network is the configured one (what changes training only may differ).
 /// Returns a line for each difference in preprocessing, which is allowed but worth knowing.
 inline std::vector<std::string> compare_model(const ModelFile& model, const MethodConfig& config) {
   std::string network;
   std::vector<std::string> preprocessing;
   for (const std::string& line : config_difference(model.info.config, config)) {
-    if (line.rfind("network.", 0) == 0 && line.rfind("network.drop_path", 0) != 0 &&
-        line.rfind("network.checkpointing", 0) != 0)
+    if (detail::shapes_network(line.substr(0, line.find(':')), model.info.config.network.backbone,
+                               config.network.backbone))
       network += "\n  " + line;
     for (const char* key : {"data.spacing_mm", "data.antialias", "data.fit", "data.crop_foreground", "data.intensity",
                             "data.low_percentile", "data.high_percentile", "data.window_"})
