@@ -70,7 +70,7 @@ ci() {
   if command -v clang++ > /dev/null; then apart=(--exclude-regex '^headers$'); fi
   stage "release build and tests" 2000 release --output-log "$log" "${apart[@]}"
   if command -v clang++ > /dev/null; then stage "headers by clang++" 600 clang_headers; else skip clang++ "not installed"; fi
-  stage "ASan and UBSan" 1500 sanitized asan
+  stage "ASan and UBSan" 1800 sanitized asan
   if has_nvcc; then stage "nvcc compile check" 1400 cuda_compile; else skip nvcc "not installed"; fi
   # Versions of clang-format differ in details; sources are formatted by version 14.
   if [[ $(clang-format --version 2> /dev/null) == *"version 14."* ]]; then stage "format check" 60 format; else skip "format check" "no clang-format 14"; fi
