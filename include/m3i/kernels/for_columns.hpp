@@ -27,7 +27,7 @@ struct ColumnPartials {
 
 // The same sums with the loops exchanged, so that the inner one runs along contiguous columns.
 template <class A, class F>
-void host_column_partial(F f, A* M3I_RESTRICT total, Index first, Index last, Index cols) {
+[[gnu::flatten]] void host_column_partial(F f, A* M3I_RESTRICT total, Index first, Index last, Index cols) {
   for (Index c = 0; c < cols; ++c) total[c] = 0;
   for (Index r = first; r < last; ++r) {
     M3I_SIMD

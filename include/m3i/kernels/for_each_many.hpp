@@ -21,7 +21,7 @@ struct ManyChunk {
 };
 
 template <class Row, class F>
-void simd_chunk(ManyChunk chunk, Row row, F f) {  // by value, as simd_range
+[[gnu::flatten]] void simd_chunk(ManyChunk chunk, Row row, F f) {  // by value, as simd_range
   M3I_SIMD
   for (Index i = chunk.begin; i < chunk.end; ++i) f(row, i);
 }

@@ -11,7 +11,7 @@ inline namespace M3I_ABI {
 namespace detail {
 
 template <class F>
-void host_rows(Index begin, Index end, F f) {
+[[gnu::flatten]] void host_rows(Index begin, Index end, F f) {
   for (Index row = begin; row < end; ++row) f(HostTeam{}, row);
 }
 
