@@ -8,24 +8,17 @@ is left out.
 import argparse
 import json
 import sys
-import time
 
 import torch
 import torch.nn.functional as F
 
+from conv3d import seconds
 from networks import NnFormer
 
 
-def seconds(work, wait):
+def warm_seconds(work):
     work(), work()  # memory, the compiler
-    best = float("inf")
-    for _ in range(7):
-        wait()
-        start = time.perf_counter()
-        work()
-        wait()
-        best = min(best, time.perf_counter() - start)
-    return best
+    return seconds(work)
 
 
 class Window(torch.nn.Module):
@@ -67,7 +60,6 @@ def main():
     parser.add_argument("--compile", action="store_true")
     a = parser.parse_args()
     cuda = a.device.startswith("cuda")
-    wait = torch.cuda.synchronize if cuda else lambda: None
     torch.set_default_device(a.device)
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[a.dtype]
     rand = lambda *shape: torch.randn(*shape, dtype=dtype)
@@ -79,7 +71,7 @@ def main():
             try:
                 torch.compiler.reset()
                 chosen = torch.compile(function, dynamic=False) if a.compile else function
-                s = seconds(lambda: run(chosen), wait)
+                s = warm_seconds(lambda: run(chosen))
             except Exception as error:  # whatever a compiler that does not work throws
                 print(f"{work}, {setting}: {str(error).splitlines()[0]}", file=sys.stderr)
                 continue

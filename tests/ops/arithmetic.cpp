@@ -1,6 +1,6 @@
 #include <limits>
 
-#include "../catch.hpp"
+#include "../good.hpp"
 #include "m3i/ops/arithmetic.hpp"
 #include "m3i/ops/reduce.hpp"
 #include "m3i/testing.hpp"
@@ -8,15 +8,6 @@
 using namespace m3i;
 
 namespace {
-void good(const testing::OpReport& report) {
-  INFO(report.text());
-  CHECK(report.gradient < 1e-6);
-  CHECK(report.single < 1e-5);
-  CHECK(report.emulated < 1e-13);
-  CHECK(report.cuda < 1e-12);
-  CHECK(report.f16 < 3e-3);
-  CHECK(report.bf16 < 2e-2);
-}
 const std::vector<std::vector<Shape>> pairs{{{3, 5}, {3, 5}},       {{3, 5}, {5}},
                                             {{5}, {3, 5}},          {{2, 1, 4, 1}, {3, 1, 5}},
                                             {{}, {2, 3}},           {{4, 1}, {4, 300}},

@@ -1,19 +1,10 @@
 #include "m3i/ops/conv.hpp"
-#include "../catch.hpp"
+#include "../good.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
 
 namespace {
-void good(const testing::OpReport& report) {
-  INFO(report.text());
-  CHECK(report.gradient < 1e-6);
-  CHECK(report.single < 1e-5);
-  CHECK(report.emulated < 1e-13);
-  CHECK(report.cuda < 1e-12);
-  CHECK(report.f16 < 3e-3);
-  CHECK(report.bf16 < 2e-2);
-}
 /// sum_i a_i b_i
 double inner(const Tensor<double>& a, const Tensor<double>& b) {
   double total = 0;

@@ -1,19 +1,10 @@
 #include "m3i/ops/interpolate.hpp"
-#include "../catch.hpp"
+#include "../good.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
 
 namespace {
-void good(const testing::OpReport& report) {
-  INFO(report.text());
-  CHECK(report.gradient < 1e-6);
-  CHECK(report.single < 1e-5);
-  CHECK(report.emulated < 1e-13);
-  CHECK(report.cuda < 1e-12);
-  CHECK(report.f16 < 3e-3);
-  CHECK(report.bf16 < 2e-2);
-}
 /// A row of voxels along W resized to `n`.
 std::vector<double> row(std::initializer_list<double> values, Index n, Interpolation mode, bool align_corners) {
   const Var<double> x(Tensor<double>::from(values, {1, 1, 1, Index(values.size()), 1}));

@@ -1,20 +1,8 @@
 #include "m3i/ops/linear.hpp"
-#include "../catch.hpp"
+#include "../good.hpp"
 #include "m3i/testing.hpp"
 
 using namespace m3i;
-
-namespace {
-void good(const testing::OpReport& report) {
-  INFO(report.text());
-  CHECK(report.gradient < 1e-6);
-  CHECK(report.single < 1e-5);
-  CHECK(report.emulated < 1e-13);
-  CHECK(report.cuda < 1e-12);
-  CHECK(report.f16 < 3e-3);
-  CHECK(report.bf16 < 2e-2);
-}
-}  // namespace
 
 TEST_CASE("matmul: every transpose and broadcast gives right values and gradients", "[ops]") {
   using Lead = std::pair<std::vector<Index>, std::vector<Index>>;
