@@ -5,20 +5,22 @@
 #                            fine-tuning from scratch / after reconstruction only / after the full method, a comparison
 #   scripts/demo.sh DIR      pretraining on the NIfTI volumes of DIR (configs/real.json)
 #
-# Results go to demo-output/ (or $M3I_DEMO_OUTPUT); open demo-output/report.html at the end.
+# Results go to demo-output/ of the repository (or $M3I_DEMO_OUTPUT), in the place of those of an earlier demonstration;
+# open demo-output/report.html at the end.
 set -euo pipefail
 invoked_from=$PWD
 cd "$(dirname "$0")/.."
 
 data=${1:-}
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$invoked_from/$1" ;; esac; }
 case $data in
-  -h | --help) sed -n '2,8p' scripts/demo.sh | cut -c3-; exit 0 ;;
-  "" | /*) ;;
-  *) data=$invoked_from/$data ;;
+  -h | --help) sed -n '2,9p' scripts/demo.sh | cut -c3-; exit 0 ;;
+  "") ;;
+  *) data=$(absolute "$data") ;;
 esac
 [ $# -le 1 ] || { echo "demo: expected at most one folder, found $#: $*" >&2; exit 2; }
 [ -z "$data" ] || [ -d "$data" ] || { echo "demo: $data: no such folder; expected NIfTI volumes" >&2; exit 2; }
-out=${M3I_DEMO_OUTPUT:-demo-output}
+out=$(absolute "${M3I_DEMO_OUTPUT:-$PWD/demo-output}")
 if [ -e "$out" ]; then
   [ -e "$out/times.tsv" ] || { echo "demo: $out is there and is not from this script; move it, or set M3I_DEMO_OUTPUT" >&2; exit 2; }
   rm -rf "$out"
@@ -83,8 +85,8 @@ stage "pretraining, reconstruction only" "$bin/pretrain" "$out/triplets/triplets
 finetuning() {  # finetuning segmentation|classification
   local task=$1 seed
   for seed in 0 1 2; do
-    for start in "scratch" "reconstruction --pretrained $out/pretrain-reconstruction/model.safetensors" "full --pretrained $out/pretrain/model.safetensors"; do
-      echo "$out/labelled $out/$task/${start%% *}-$seed ${start#"${start%% *}"} --config $config --set run.seed=$seed run.threads=1"
+    for start in "scratch" "reconstruction --pretrained '$out/pretrain-reconstruction/model.safetensors'" "full --pretrained '$out/pretrain/model.safetensors'"; do
+      echo "'$out/labelled' '$out/$task/${start%% *}-$seed' ${start#"${start%% *}"} --config $config --set run.seed=$seed run.threads=1"
     done
   done
 }
