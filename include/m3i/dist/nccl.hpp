@@ -7,6 +7,7 @@
 #endif
 
 #if M3I_CUDA && M3I_NCCL
+#include <exception>
 #include <string_view>
 
 #include <nccl.h>
@@ -33,17 +34,15 @@ class NcclCommunicator final : public Communicator {
     const DeviceGuard guard(device);
     check(ncclCommInitRank(&nccl_, host.size(), made, host.rank()), "ncclCommInitRank");
   }
+  /// Ending waits for the other ranks. One that leaves by an exception must not: it has yet to tell them.
   ~NcclCommunicator() override {
-    if (gave_up_) ncclCommAbort(nccl_);
+    if (std::uncaught_exceptions() > exceptions_) ncclCommAbort(nccl_);
     else ncclCommDestroy(nccl_);
   }
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
   const char* transport() const override { return "NCCL"; }
-  void give_up(const std::string& why) override {
-    gave_up_ = true;
-    host_.give_up(why);
-  }
+  void give_up(const std::string& why) override { host_.give_up(why); }
   void exchange(const std::byte* to, std::byte* from, std::size_t bytes) override { host_.exchange(to, from, bytes); }
   void collect(const std::byte* mine, std::byte* all, std::size_t bytes) override { host_.collect(mine, all, bytes); }
   void share(std::byte* data, std::size_t bytes, int root) override { host_.share(data, bytes, root); }
@@ -74,7 +73,7 @@ class NcclCommunicator final : public Communicator {
   Communicator& host_;
   Device device_;
   ncclComm_t nccl_ = nullptr;
-  bool gave_up_ = false;
+  int exceptions_ = std::uncaught_exceptions();  ///< under way when it was made
 };
 
 }  // namespace M3I_ABI
