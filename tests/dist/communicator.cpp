@@ -129,6 +129,21 @@ TEST_CASE("dist: sizes, types and calls that differ are named", "[dist][errors]"
   CHECK_THROWS_WITH(run_ranks(0, [](Communicator&) { return 0; }), "--ranks 0: expected 1 or more");
 }
 
+TEST_CASE("dist: a rank takes the GPU of its number on its machine", "[dist]") {
+  const auto of_second_rank = [](const char* variable, Device first) {
+    return [=](Communicator& c) {
+      if (variable) setenv("PMI_SIZE", "2", 1), setenv(variable, "70", 1);
+      if (c.rank() == 1) device_of_rank(c, first);
+      c.barrier();
+      return 0;
+    };
+  };
+  CHECK(fork_ranks(2, of_second_rank("SLURM_LOCALID", Device::cpu())) == 0);
+  CHECK_THROWS_WITH(fork_ranks(2, of_second_rank(nullptr, Device::cuda(70))), Catch::Contains("would take cuda:71"));
+  for (const char* const variable : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"})
+    CHECK_THROWS_WITH(fork_ranks(2, of_second_rank(variable, Device::cuda(2))), Catch::Contains("would take cuda:72"));
+}
+
 TEST_CASE("dist: a rank that skips a step takes the others along, and all go on", "[dist][errors]") {
   CHECK(fork_ranks(3, [](Communicator& c) {
           int skipped = 0;

@@ -36,15 +36,22 @@ inline int run_ranks(int ranks, const std::function<int(Communicator&)>& body) {
   return body(alone);
 }
 
+/// The number of this rank among those of its machine.
+inline int rank_on_machine(const Communicator& communicator) {
+  if (started_by_mpi())
+    for (const char* const name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"})
+      if (const char* const local = std::getenv(name)) return std::atoi(local);
+  return communicator.rank();
+}
+
 /// One process a GPU: `first`, such as cuda:0, for the first rank of a machine, the next GPU for the next. Any other
 /// device is shared.
 inline Device device_of_rank(const Communicator& communicator, Device first) {
   if (first.on_host() || communicator.size() == 1) return first;
-  const char* const local = std::getenv("OMPI_COMM_WORLD_LOCAL_RANK");
-  const int number = first.number + (local ? std::atoi(local) : communicator.rank());
+  const int number = first.number + rank_on_machine(communicator);
   require<DeviceError>(number < cuda_device_count(), "rank ", communicator.rank(), " would take cuda:", number,
                        ", this machine has ", cuda_device_count(), " GPUs; start fewer ranks");
-  return Device::parse(text("cuda:", number));
+  return Device::cuda(number);
 }
 
 /// NCCL between the GPUs of the ranks; null for other devices, and when built without it: tensors are then copied to
