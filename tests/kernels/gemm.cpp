@@ -25,7 +25,7 @@ struct Operands {
     a = cast<T>(wave<double>({s.batch, s.trans_a ? s.k : s.m, lda})).to(device);
     b = cast<T>(wave<double>({s.batch, s.trans_b ? s.n : s.k, ldb}, 1)).to(device);
     c = cast<T>(wave<double>({s.batch, s.m, ldc}, 2)).to(device);
-    bias = cast<T>(wave<double>({s.n}, 3)).to(device);
+    bias = cast<T>(wave<double>({s.gap + s.n}, 3)).to(device).slice(s.gap, s.gap + s.n);  // on an odd address, too
   }
 };
 

@@ -168,7 +168,7 @@ std::optional<cublasLtMatmulHeuristicResult_t> cublas_plan(Device device,
                 alignment_of(p.a),
                 alignment_of(p.b),
                 alignment_of(p.c),
-                p.bias ? Index(alignment_of(p.bias)) : 0};
+                p.bias != nullptr};
   if (const auto known = plans.find(key); known != plans.end()) return known->second;
   if (plans.size() >= cublas_plans_kept) plans.clear();
   const auto best = product.choose(cublas_handle(device), p);
@@ -180,7 +180,8 @@ void gemm_cublas(Device device, Index batch, const GemmProblem<T>& p, Index stri
   require(batch <= std::numeric_limits<std::int32_t>::max(), "gemm: cuBLASLt takes fewer than 2^31 products at once, ",
           "got ", batch);
   DeviceGuard guard(device);
-  if (p.k > 0) {
+  // Its choice of algorithm does not ask where the bias lies, and some read it by 16 bytes.
+  if (p.k > 0 && (!p.bias || alignment_of(p.bias) >= 16)) {
     CublasLtCase<T> product(batch, p, stride_a, stride_b, stride_c);
     if (const auto plan = cublas_plan(device, product, batch, p, stride_a, stride_b, stride_c)) {
       product.run(device, *plan, p);
@@ -190,7 +191,7 @@ void gemm_cublas(Device device, Index batch, const GemmProblem<T>& p, Index stri
                          p.k, "] times [", p.k, ", ", p.n, "] with leading dimensions ", p.lda, ", ", p.ldb, ", ",
                          p.ldc);
   }
-  // An empty sum, whose operands may be null, or no algorithm with this bias: it is put into C before the product.
+  // An empty sum, whose operands may be null, or no algorithm for this bias: it is put into C before the product.
   for_each(device, batch * p.m * p.n, AddBiasRows<T>{p.c, p.bias, p.m, p.n, p.ldc, stride_c, p.beta});
   if (p.k == 0) return;
   GemmProblem<T> rest = p;
