@@ -157,6 +157,11 @@ TEST_CASE("conv3d: cuDNN has engines that keep m3i's promises, with the bias and
     CHECK(conv3d_plan<m3i::half>(target, task, g));
     CHECK(conv3d_plan<bf16>(target, task, g));
   }
+  // Upsampling in float: cuDNN's first list names no other engine that may be taken.
+  const Conv3dGeometry up{2, 32, 64, 1, {96, 96, 96}, {48, 48, 48}, {2, 2, 2}, {2, 2, 2}, {0, 0, 0}, {1, 1, 1}};
+  const auto plan = conv3d_plan<float>(target, {ConvResult::x, 1, false, {16, 16, 16, 16}}, up);
+  REQUIRE(plan);
+  CHECK(cudnn_engine_number(cudnn_engine(plan->config)) != 0);
 }
 #endif
 

@@ -108,7 +108,7 @@ CudnnGraph conv3d_graph(const Conv3dTask& task, const Conv3dGeometry& g) {
 }
 template <class T>
 std::optional<CudnnPlan> conv3d_plan(const CudnnTarget& target, const Conv3dTask& task, const Conv3dGeometry& g) {
-  return cudnn_plan(target, conv3d_graph<T>(task, g), !std::is_same_v<T, float> || cudnn_tf32());
+  return cudnn_plan(target, conv3d_graph<T>(task, g), !std::is_same_v<T, float> || cudnn_tf32(), g.groups == 1);
 }
 
 /// result = scale result + what is asked for (+ bias, if not null), if cuDNN has a plan for it. Plans are kept by

@@ -252,19 +252,26 @@ struct CudnnTarget {
   cudnnBackendDescriptor_t properties = nullptr;
 };
 
-/// Whether what an engine says of itself is what m3i promises: the same bits each time, sums in float, and inputs that
-/// are not rounded unless that is allowed.
-inline bool cudnn_engine_allowed(const CudnnDescriptor& config, bool may_round) {
-  const CudnnDescriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+inline CudnnDescriptor cudnn_engine(const CudnnDescriptor& config) {
+  CudnnDescriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
   cudnnBackendDescriptor_t there = engine.get();
   config.read(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &there);
+  return engine;
+}
+inline std::int64_t cudnn_engine_number(const CudnnDescriptor& engine) {
+  std::int64_t number = -1;
+  engine.read(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &number);
+  return number;
+}
+/// Whether what an engine says of itself is what m3i promises: the same bits each time, sums in float, inputs that are
+/// not rounded unless that is allowed, and then to TF32, never to half.
+inline bool cudnn_engine_allowed(const CudnnDescriptor& engine, bool may_round) {
   cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
   const Index count = engine.read(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                   Index(CUDNN_NUMERICAL_NOTE_TYPE_COUNT), notes);
   return std::none_of(notes, notes + count, [&](cudnnBackendNumericalNote_t note) {
     return note == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC || note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||
-           (!may_round &&
-            (note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS));
+           note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS || (!may_round && note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE);
   });
 }
 
@@ -289,14 +296,34 @@ struct CudnnPlan {
   }
 };
 
-/// The first engine of cuDNN's choice, best first, that is allowed and builds within the workspace cap.
-inline std::optional<CudnnPlan> cudnn_plan(const CudnnTarget& target, CudnnGraph graph, bool may_round) {
+/// The first engine of cuDNN's choice, best first, that is allowed and builds within the workspace cap. `direct_last`:
+/// engine 0, which takes every convolution and computes it value by value, only where there is no other. cuDNN names it
+/// before engines that it leaves to its fallbacks, such as those that upsample in float.
+inline std::optional<CudnnPlan> cudnn_plan(const CudnnTarget& target,
+                                           CudnnGraph graph,
+                                           bool may_round,
+                                           bool direct_last = false) {
   if (!graph.supported()) return std::nullopt;
   CudnnDescriptor whole(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   if (target.handle) whole.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
   whole.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, graph.operations().size(),
             graph.operations().data());
   if (!whole.finalize()) return std::nullopt;
+  const auto build = [&](CudnnDescriptor& config) -> std::optional<CudnnPlan> {
+    CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    if (target.handle) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
+#if CUDNN_VERSION >= 91100
+    else plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, target.properties);
+#endif
+    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config.get());
+    // Some do not compile or load, whatever the heuristics say; the next one may.
+    if (cudnnBackendFinalize(plan.get()) != CUDNN_STATUS_SUCCESS) return std::nullopt;
+    std::int64_t workspace = 0;
+    plan.read(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
+    if (workspace > cudnn_workspace_cap) return std::nullopt;
+    return CudnnPlan{std::move(graph), std::move(whole), std::move(config), std::move(plan), workspace};
+  };
+  std::vector<CudnnDescriptor> direct;
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     CudnnDescriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
     heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, whole.get());
@@ -305,27 +332,21 @@ inline std::optional<CudnnPlan> cudnn_plan(const CudnnTarget& target, CudnnGraph
     if (target.properties) heuristic.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, target.properties);
 #endif
     if (!heuristic.finalize()) continue;
-    constexpr Index most = 32;
+    constexpr Index most = 128;  // what keeps float unrounded comes after some 30 that do not
     std::vector<CudnnDescriptor> configs;
     cudnnBackendDescriptor_t there[most];
     for (auto& config : there) config = configs.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).get();
     const Index count = heuristic.read(CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, most, &there[0]);
     for (Index i = 0; i < count; ++i) {
       CudnnDescriptor& config = configs[std::size_t(i)];
-      if (!cudnn_engine_allowed(config, may_round)) continue;
-      CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-      if (target.handle) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
-#if CUDNN_VERSION >= 91100
-      else plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, target.properties);
-#endif
-      plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config.get());
-      if (!plan.finalize()) continue;
-      std::int64_t workspace = 0;
-      plan.read(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
-      if (workspace > cudnn_workspace_cap) continue;
-      return CudnnPlan{std::move(graph), std::move(whole), std::move(config), std::move(plan), workspace};
+      const CudnnDescriptor engine = cudnn_engine(config);
+      if (!cudnn_engine_allowed(engine, may_round)) continue;
+      if (direct_last && cudnn_engine_number(engine) == 0) direct.push_back(std::move(config));
+      else if (auto plan = build(config)) return plan;
     }
   }
+  for (CudnnDescriptor& config : direct)
+    if (auto plan = build(config)) return plan;
   return std::nullopt;
 }
 
