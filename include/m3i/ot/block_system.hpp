@@ -116,12 +116,15 @@ struct BlockSystem {
       const Index left = size - k - 1;
       const double ways = s.ground[k] + (left > 0 ? team.sum(left, [=](Index e) { return row[e]; }) : 0.0);
       const double pivot_k = math::max(ways, tiny), ground_k = s.ground[k];
-      team.each(1, [=](Index) { s.pivot[k] = pivot_k; });
+      double* const share = s.through;  // which assemble() needs no more; a division for each cell would take most time
+      team.each(left + 1, [=](Index e) {
+        if (e < left) share[e] = row[e] / pivot_k;
+        else s.pivot[k] = pivot_k;
+      });
       each_cell(team, left, left + 1, [=](Index e, Index f) {  // column 0 is the way to ground
         const Index i = k + 1 + e;
-        const double share = row[e] / pivot_k;
-        if (f == 0) s.ground[i] += share * ground_k;
-        else if (f - 1 > e) s.links[i * step + k + f] += share * row[f - 1];
+        if (f == 0) s.ground[i] += share[e] * ground_k;
+        else if (f - 1 > e) s.links[i * step + k + f] += share[e] * row[f - 1];
       });
     }
   }
