@@ -84,15 +84,8 @@ class CudnnDescriptor {
   void set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, std::size_t count, const void* values) {
     check_cudnn(cudnnBackendSetAttribute(descriptor_, name, type, std::int64_t(count), values), "a descriptor");
   }
-  /// False when cuDNN has no such thing; throws for failures of another kind.
-  bool finalize() const {
-    const cudnnStatus_t status = cudnnBackendFinalize(descriptor_);
-    if (status == CUDNN_STATUS_SUCCESS) return true;
-    const int category = CUDNN_STATUS_CATEGORY(int(status));
-    if (category != int(CUDNN_STATUS_NOT_SUPPORTED) && category != int(CUDNN_STATUS_BAD_PARAM))
-      check_cudnn(status, "finalising a descriptor");
-    return false;
-  }
+  /// False when cuDNN has no such thing, or cannot compile or load it.
+  bool finalize() const { return cudnnBackendFinalize(descriptor_) == CUDNN_STATUS_SUCCESS; }
   /// Up to `most` values; how many there are.
   template <class Value>
   Index read(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, Index most, Value* values) const {
@@ -316,8 +309,10 @@ inline std::optional<CudnnPlan> cudnn_plan(const CudnnTarget& target,
     else plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, target.properties);
 #endif
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config.get());
-    // Some do not compile or load, whatever the heuristics say; the next one may.
-    if (cudnnBackendFinalize(plan.get()) != CUDNN_STATUS_SUCCESS) return std::nullopt;
+    if (!plan.finalize()) {  // whatever the heuristics say; the next one may
+      cudaGetLastError();    // else the next launch would report it
+      return std::nullopt;
+    }
     std::int64_t workspace = 0;
     plan.read(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
     if (workspace > cudnn_workspace_cap) return std::nullopt;
