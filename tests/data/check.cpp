@@ -113,9 +113,9 @@ TEST_CASE("check: facts and surprises are told", "[fast]") {
   const auto surprises = dataset_surprises(list, report);
   for (const auto& line : surprises) all += line + "\n";
   for (const char* part : {"numTraining is wrong", "LPS 1 image, i2.nii; RAS 5 images, as i0.nii, i1.nii, i3.nii, ...",
-                           "i3.nii: have voxels more than 3 times", "i5.nii: mean foreground intensity",
-                           "i3.nii: voxel size", "1 image, i4.nii: have labels that are all background",
-                           "label 2 (never) occurs in no", "2 images, as i0.nii, i1.nii: have the same labels",
+                           "i3.nii: voxels more than 3 times", "i5.nii: mean foreground intensity",
+                           "i3.nii: voxel size", "1 image, i4.nii: labels that are all background",
+                           "label 2 (never) occurs in no", "2 images, as i0.nii, i1.nii: the same labels",
                            "3 of 3 subjects have more than one image", "class 0 has 1 subject(s)"}) {
     CAPTURE(part, all);
     CHECK(all.find(part) != std::string::npos);

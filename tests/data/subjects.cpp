@@ -34,6 +34,28 @@ TEST_CASE("subjects: the imagesTr/labelsTr layout, with channels", "[fast]") {
         "p2:p2_0000.nii.gz+p2.nii.gz p3:p3_0000.nii.gz+ ");
 }
 
+TEST_CASE("subjects: four digits at the end number a channel or the case itself", "[fast]") {
+  TemporaryFolder f;
+  for (const char* name : {"imagesTr/amos_0001.nii.gz", "imagesTr/amos_0004.nii.gz", "labelsTr/amos_0001.nii.gz",
+                           "labelsTr/amos_0004.nii.gz", "imagesTs/amos_0002.nii.gz"})
+    f.write(name, "");
+  const std::string labelled =
+      "amos_0001:amos_0001.nii.gz+amos_0001.nii.gz amos_0004:amos_0004.nii.gz+amos_0004.nii.gz ";
+  CHECK(pairs(find_subjects(f / "")) == labelled + "amos_0002:amos_0002.nii.gz+ ");
+  f.write("dataset.json", R"({"training":[{"image":"imagesTr/amos_0001.nii.gz","label":"labelsTr/amos_0001.nii.gz"},
+    {"image":"imagesTr/amos_0004.nii.gz","label":"labelsTr/amos_0004.nii.gz"}],"test":["imagesTs/amos_0002.nii.gz"]})");
+  CHECK(pairs(find_subjects(f / "")) == labelled + "amos_0002:amos_0002.nii.gz+ ");
+  f.write("dataset.json", R"({"training":[{"image":"a_0000.nii","label":"a.nii"},{"image":"c_0001.nii","label":1},
+    {"image":"c_0002.nii","label":0}]})");
+  CHECK(pairs(find_subjects(f / "")) == "a:a_0000.nii+a.nii c_0001:c_0001.nii+=1 c_0002:c_0002.nii+=0 ");
+  for (const char* folder : {"imagesTr", "imagesTs"}) std::filesystem::remove_all(f / folder);
+  for (const char* name : {"imagesTr/amos_0001_0000.nii.gz", "imagesTr/amos_0004_0000.nii.gz"}) f.write(name, "");
+  f.write("dataset.json", R"({"channel_names":{"0":"CT"},"file_ending":".nii.gz"})");
+  const auto list = find_subjects(f / "");
+  CHECK(pairs(list) ==
+        "amos_0001:amos_0001_0000.nii.gz+amos_0001.nii.gz amos_0004:amos_0004_0000.nii.gz+amos_0004.nii.gz ");
+}
+
 TEST_CASE("subjects: images of a BIDS subject belong together", "[fast]") {
   TemporaryFolder f;
   f.write("sub-01/anat/sub-01_T1w.nii.gz", "");

@@ -111,6 +111,7 @@ class DatasetJson {
     if (json_.contains("training")) read_lists();
     else if (json_.contains("dataset")) read_cases();
     else read_folders();
+    name_subjects(list_.entries);
     compare_count("numTraining", "training");
     compare_count("numTest", "test");
   }
@@ -193,7 +194,7 @@ class DatasetJson {
     require<FileError>(fields.has("image"), where, ": \"image\" is missing");
     set_image(entry, files(json["image"], where), where);
     if (fields.has("label")) set_label(entry, json["label"], where);
-    for (const char* key : {"image", "label"}) fields.accept(key);
+    for (const char* key : {"image", "label", "class", "fold", "finding_label", "structures"}) fields.accept(key);
     entry.subject = fields.string("subject", false);
     if (fields.has("class")) entry.class_label = fields.integer("class");
     require<FileError>(entry.class_label.value_or(0) >= 0, where, ": class ", entry.class_label.value_or(0),
@@ -221,8 +222,7 @@ class DatasetJson {
       list_.left_out.push_back(entry.image + ": is no volume but what macOS stores beside one");
       return;
     }
-    if (entry.subject.empty()) entry.subject = subject_of_stem(nifti_stem(entry.image));
-    require<FileError>(!entry.subject.empty() && !nifti_stem(entry.image).empty(), where, ": \"", entry.image,
+    require<FileError>(!nifti_stem(entry.image).empty(), where, ": \"", entry.image,
                        "\" is not a .nii or .nii.gz file");
     if (entry.modality.empty()) entry.modality = modality_of(channels_);
     entry.part = part;

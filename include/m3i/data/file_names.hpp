@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -34,8 +35,33 @@ inline std::string without_channel(const std::string& stem) {
 }
 /// "sub-07" of a BIDS name, else the whole stem.
 inline std::string subject_of_stem(const std::string& stem) {
-  if (stem.rfind("sub-", 0) != 0) return without_channel(stem);
-  return stem.substr(0, stem.find('_'));
+  return stem.rfind("sub-", 0) == 0 ? stem.substr(0, stem.find('_')) : stem;
+}
+/// Names the subjects of entries that have none, by their images. Four digits at the end of a name number a channel,
+/// as in nnU-Net, or the case itself, as in "amos_0001". Its labels tell which: those of a channel are named without
+/// them. Else they are channels where a few files differ in nothing else and the first has the number 0.
+inline void name_subjects(std::vector<SubjectEntry>& entries) {
+  struct Family {
+    std::size_t files = 0;
+    bool has_zero = false;
+  };
+  std::map<std::string, Family> families;
+  const auto family_of = [](const SubjectEntry& e) {
+    return (std::filesystem::path(e.image).parent_path() / without_channel(nifti_stem(e.image))).string();
+  };
+  for (const SubjectEntry& e : entries) {
+    Family& family = families[family_of(e)];
+    ++family.files;
+    family.has_zero = family.has_zero || ends_with(nifti_stem(e.image), "_0000");
+  }
+  for (SubjectEntry& e : entries) {
+    if (!e.subject.empty()) continue;
+    const std::string stem = nifti_stem(e.image);
+    const Family& family = families[family_of(e)];
+    const bool channel = e.channels.size() > 1 || (e.labels.empty() ? family.has_zero && family.files <= 8
+                                                                    : nifti_stem(e.labels).rfind(stem, 0) != 0);
+    e.subject = subject_of_stem(channel ? without_channel(stem) : stem);
+  }
 }
 
 /// Whether a word of a file's name says that it holds labels (or tissue maps), not an image.
@@ -101,11 +127,11 @@ class NamePairing {
       if (label_files_.count(file) > 0) continue;
       SubjectEntry entry;
       entry.image = file;
-      entry.subject = subject_of_stem(nifti_stem(file));
       entry.labels = labels_of(file);
       used.insert(entry.labels);
       list.entries.push_back(std::move(entry));
     }
+    name_subjects(list.entries);
     for (const std::string& file : label_files_)
       if (used.count(file) == 0)
         list.left_out.push_back(file + ": looks like labels or a map, and is no image's target");
@@ -120,10 +146,11 @@ class NamePairing {
     const fs::path folder = fs::path(image).parent_path();
     const std::string stem = nifti_stem(image), name = folder.filename().string();
     if (name.rfind("images", 0) == 0) {
-      for (const char* ending : {".nii.gz", ".nii"}) {
-        const fs::path there = folder.parent_path() / ("labels" + name.substr(6)) / (without_channel(stem) + ending);
-        if (label_files_.count(there.string()) > 0) return there.string();
-      }
+      for (const std::string& start : {stem, without_channel(stem)})
+        for (const char* ending : {".nii.gz", ".nii"}) {
+          const fs::path there = folder.parent_path() / ("labels" + name.substr(6)) / (start + ending);
+          if (label_files_.count(there.string()) > 0) return there.string();
+        }
     }
     std::string best;  // the shortest name is the plain one
     for (const std::string& file : label_files_) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <set>
 #include <string>
@@ -30,6 +31,13 @@ inline std::string images_text(const SubjectList& list, const std::vector<std::s
   return out + (which.size() > 3 ? ", ..." : "");
 }
 
+/// Three digits that count.
+inline std::string rounded(double x) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.3g", x);
+  return std::abs(x) < 1000 ? digits : text(Index(std::round(x)));
+}
+
 /// Adds lines about the images of a list.
 class Surprises {
  public:
@@ -44,13 +52,13 @@ class Surprises {
           const auto [small, large] = std::minmax_element(c.spacing_mm.begin(), c.spacing_mm.end());
           return c.image_read && *large > 3 * *small;
         },
-        "have voxels more than 3 times as long as wide; details across the slices are lost");
+        "voxels more than 3 times as long as wide; details across the slices are lost");
     outliers(
         "voxel size", [](const CaseFacts& c) { return std::cbrt(1000 * c.voxel_ml()); }, 0.5, "mm");
     outliers(
         "mean foreground intensity", [](const CaseFacts& c) { return c.foreground; }, 0.2, "");
-    note([](const CaseFacts& c) { return c.labels_read && c.labelled() == 0; }, "have labels that are all background");
-    note([](const CaseFacts& c) { return c.labels.size() > 256; }, "have more than 256 label values");
+    note([](const CaseFacts& c) { return c.labels_read && c.labelled() == 0; }, "labels that are all background");
+    note([](const CaseFacts& c) { return c.labels.size() > 256; }, "more than 256 label values");
     label_values();
     duplicate_labels();
     subjects_and_classes();
@@ -88,8 +96,8 @@ class Surprises {
     for (std::size_t i = 0; i < report_.cases.size(); ++i) {
       const CaseFacts& c = report_.cases[i];
       if (c.image_read && std::abs(value(c) - middle) > limit)
-        lines.push_back(text(list_.entries[i].image, ": ", name, " ", value(c), *unit ? " " : "", unit,
-                             " is far from the median ", middle));
+        lines.push_back(text(list_.entries[i].image, ": ", name, " ", rounded(value(c)), *unit ? " " : "", unit,
+                             " is far from the median ", rounded(middle)));
     }
   }
   /// Names that no label volume uses, and values that hide between the names.
@@ -113,7 +121,7 @@ class Surprises {
       if (report_.cases[i].labels_read && report_.cases[i].labelled() > 0)
         same[report_.cases[i].labels_hash].push_back(i);
     for (const auto& [hash, which] : same)
-      if (which.size() > 1) lines.push_back(images_text(list_, which) + ": have the same labels, voxel by voxel");
+      if (which.size() > 1) lines.push_back(images_text(list_, which) + ": the same labels, voxel by voxel");
   }
   void subjects_and_classes() {
     std::map<std::string, Index> images;

@@ -96,6 +96,9 @@ inline std::string beside(const std::string& file, const std::string& path) {
 /// Throws FileError for an unreadable or empty file, malformed JSON, a missing, misspelt or wrong field, a slice
 /// outside its volume, an empty caption, or an id that occurs twice.
 inline std::vector<Triplet> read_triplets(const std::string& path) {
+  std::error_code error;
+  require<FileError>(!std::filesystem::is_directory(path, error), path,
+                     ": is a folder, expected a triplets.jsonl as make_triplets writes it");
   const MappedFile file(path);
   const std::string_view bytes = file.bytes();
   std::vector<Triplet> triplets;

@@ -51,7 +51,10 @@ class StrictJson {
     return true;
   }
   bool parse_error(std::size_t byte, const std::string&, const nlohmann::detail::exception& error) {
-    fail<FileError>(where_, ": malformed JSON near byte ", byte, ": ", excerpt(error.what(), 240));
+    const std::string_view what = error.what();  // "[json.exception...] parse error at line 1, ..."
+    const auto bracket = what.find("] ");
+    fail<FileError>(where_, ": malformed JSON near byte ", byte, ": ",
+                    excerpt(what.substr(bracket == what.npos ? 0 : bracket + 2), 240));
   }
 
  private:
