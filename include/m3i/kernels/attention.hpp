@@ -274,7 +274,8 @@ inline constexpr Index attention_strips = team_width / attention_block;
 template <class T, class E>
 struct AttentionForward {
   using A = accumulate_t<T>;
-  static constexpr bool rounds = !std::is_same_v<E, A>;  ///< then the scale goes to the scores instead of the queries
+  /// Then the scale goes to the scores instead of the queries, and products read transposed blocks as they lie.
+  static constexpr bool rounds = !std::is_same_v<E, A>;
   AttentionProblem<T> p;
   HeadRows<T> y;
   A* lse;  ///< [batches, heads, queries]: log of the sum of exponentials, 0 for a row without any key
@@ -288,10 +289,11 @@ struct AttentionForward {
     M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base) {
       const Index queries = smaller(problem.queries, attention_block), keys = smaller(problem.keys, attention_block);
       const Index depth = problem.q.depth, value_depth = problem.v.depth;
-      q_step = p_step = block_step<E>(queries), s_step = sum_step<E, A>(queries);
+      p_step = block_step<E>(queries), s_step = sum_step<E, A>(queries);
       k_step = block_step<E>(depth), v_step = block_step<E>(value_depth), out_step = sum_step<E, A>(value_depth);
       BlockCutter cut{base};
-      q = cut.take<E>(depth, queries);
+      if constexpr (rounds) q = cut.take<E>(queries, depth), q_step = k_step;
+      else q = cut.take<E>(depth, queries), q_step = p_step;
       k = cut.take<E>(keys, depth);
       v = cut.take<E>(keys, value_depth);
       s = cut.sums<E, A>(keys, queries);
@@ -313,8 +315,8 @@ struct AttentionForward {
     const Work w(p, scratch);
     A *top = w.top, *mass = w.mass, *out = w.out;
     const Index out_step = w.out_step;
-    load_block<true>(team, queries, p.q.depth, rounds ? A(1) : p.scale, w.q, w.q_step,
-                     TokenRows<const T>(p, place, p.queries, p.q, p.pad_q, i0));
+    load_block<!rounds>(team, queries, p.q.depth, rounds ? A(1) : p.scale, w.q, w.q_step,
+                        TokenRows<const T>(p, place, p.queries, p.q, p.pad_q, i0));
     team.each(queries, [=](Index i) {
       top[i] = -std::numeric_limits<A>::infinity();
       mass[i] = 0;
@@ -336,10 +338,12 @@ struct AttentionForward {
                       TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.v_step,
                       TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
-    multiply(team, keys, queries, p.q.depth, w.k, w.k_step, 1, w.q, w.q_step, s, step, false);
+    multiply(team, BlockGemm<E, A>{keys, queries, p.q.depth, w.k, w.k_step, 1, w.q, rounds ? 1 : w.q_step,
+                                   rounds ? w.q_step : 1, s, step, false});
     softmax(team, w, ScoreRule<T>(p, rounds ? p.scale : A(1), place.batch, place.head, j0, i0), queries, keys);
     if (j0 > 0) each_cell(team, queries, p.v.depth, [=](Index i, Index c) { out[i * out_step + c] *= rescale[i]; });
-    multiply(team, queries, p.v.depth, keys, w.p, 1, w.p_step, w.v, w.v_step, out, out_step, j0 > 0);
+    multiply(team,
+             BlockGemm<E, A>{queries, p.v.depth, keys, w.p, 1, w.p_step, w.v, w.v_step, 1, out, out_step, j0 > 0});
   }
 
   M3I_HD static A base(A top) { return top > -std::numeric_limits<A>::infinity() ? top : A(0); }

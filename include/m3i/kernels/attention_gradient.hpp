@@ -22,21 +22,21 @@ struct AttentionBackward {
   Index apart_bytes = 0;       ///< of a team
 
   struct Work {
-    Index q_step, k_step, v_step, p_step, s_step, dk_step, dv_step;
+    Index k_step, v_step, p_step, s_step, dk_step, dv_step;
     E *q, *q_t, *dy, *dy_t, *k, *v, *p, *ds_rounded;
     A *s, *ds, *dq, *dk, *dv, *lse, *dot;
     Index bytes, apart_bytes;
     M3I_HD Work(const AttentionProblem<T>& problem, std::byte* base, bool is_apart, std::byte* apart) {
       const Index queries = smaller(problem.queries, attention_block), keys = smaller(problem.keys, attention_block);
       const Index depth = problem.q.depth, value_depth = problem.v.depth;
-      q_step = p_step = block_step<E>(queries), s_step = sum_step<E, A>(queries);
+      p_step = block_step<E>(queries), s_step = sum_step<E, A>(queries);
       k_step = block_step<E>(depth), v_step = block_step<E>(value_depth);
       dk_step = sum_step<E, A>(depth), dv_step = sum_step<E, A>(value_depth);
       BlockCutter cut{base};
       q = cut.take<E>(queries, depth);
-      q_t = cut.take<E>(depth, queries);
       dy = cut.take<E>(queries, value_depth);
-      dy_t = cut.take<E>(value_depth, queries);
+      if constexpr (rounds) q_t = q, dy_t = dy;  // read the other way round
+      else q_t = cut.take<E>(depth, queries), dy_t = cut.take<E>(value_depth, queries);
       k = cut.take<E>(keys, depth);
       v = cut.take<E>(keys, value_depth);
       s = cut.sums<E, A>(keys, queries);
@@ -82,9 +82,11 @@ struct AttentionBackward {
     const TokenRows<const T> q(p, place, p.queries, p.q, p.pad_q, i0), slope(p, place, p.queries, dy, nullptr, i0);
     const A scale = rounds ? A(1) : p.scale;
     load_block<false>(team, queries, p.q.depth, scale, w.q, w.k_step, q);
-    load_block<true>(team, queries, p.q.depth, scale, w.q_t, w.q_step, q);
     load_block<false>(team, queries, p.v.depth, A(1), w.dy, w.v_step, slope);
-    load_block<true>(team, queries, p.v.depth, A(1), w.dy_t, w.q_step, slope);
+    if constexpr (!rounds) {
+      load_block<true>(team, queries, p.q.depth, scale, w.q_t, w.p_step, q);
+      load_block<true>(team, queries, p.v.depth, A(1), w.dy_t, w.p_step, slope);
+    }
     row_constants(team, w, place, i0, queries);
     A* dq = w.dq;
     const Index dq_step = w.dk_step;
@@ -121,6 +123,7 @@ struct AttentionBackward {
                         Index queries,
                         Index j0,
                         Index keys) const {
+    using Gemm = BlockGemm<E, A>;
     A *s = w.s, *ds = w.ds;
     const Index step = w.s_step, across = p.queries;
     A* bias = d.bias ? d.bias + ((group * p.heads + place.head) * p.keys + j0) * across + i0 : nullptr;
@@ -128,14 +131,17 @@ struct AttentionBackward {
                       TokenRows<const T>(p, place, p.keys, p.k, p.pad_k, j0));
     load_block<false>(team, keys, p.v.depth, A(1), w.v, w.v_step,
                       TokenRows<const T>(p, place, p.keys, p.v, p.pad_v, j0));
-    multiply(team, keys, queries, p.q.depth, w.k, w.k_step, 1, w.q_t, w.q_step, s, step, false);
+    multiply(team, Gemm{keys, queries, p.q.depth, w.k, w.k_step, 1, w.q_t, rounds ? 1 : w.p_step, rounds ? w.k_step : 1,
+                        s, step, false});
     probabilities(team, w, ScoreRule<T>(p, rounds ? p.scale : A(1), place.batch, place.head, j0, i0), queries, keys);
-    multiply(team, keys, p.v.depth, queries, w.p, w.p_step, 1, w.dy, w.v_step, w.dv + j0 * w.dv_step, w.dv_step, true);
-    multiply(team, keys, queries, p.v.depth, w.v, w.v_step, 1, w.dy_t, w.q_step, ds, step, false);
+    multiply(team, Gemm{keys, p.v.depth, queries, w.p, w.p_step, 1, w.dy, w.v_step, 1, w.dv + j0 * w.dv_step, w.dv_step,
+                        true});
+    multiply(team, Gemm{keys, queries, p.v.depth, w.v, w.v_step, 1, w.dy_t, rounds ? 1 : w.p_step,
+                        rounds ? w.v_step : 1, ds, step, false});
     slopes(team, w, queries, keys, bias, across);
-    multiply(team, keys, p.k.depth, queries, w.ds_rounded, w.p_step, 1, w.q, w.k_step, w.dk + j0 * w.dk_step, w.dk_step,
-             true);
-    multiply(team, queries, p.q.depth, keys, w.ds_rounded, 1, w.p_step, w.k, w.k_step, w.dq, w.dk_step, true);
+    multiply(team, Gemm{keys, p.k.depth, queries, w.ds_rounded, w.p_step, 1, w.q, w.k_step, 1, w.dk + j0 * w.dk_step,
+                        w.dk_step, true});
+    multiply(team, Gemm{queries, p.q.depth, keys, w.ds_rounded, 1, w.p_step, w.k, w.k_step, 1, w.dq, w.dk_step, true});
   }
 
   /// s becomes p = exp(s - lse), in passes that vectorise or, on a GPU, in one.

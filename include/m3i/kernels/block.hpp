@@ -5,6 +5,7 @@
 /// memory; products of half and bf16 go to the tensor cores, others are blocked for registers too. Every call is one
 /// phase: it ends with the team's barrier.
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -116,19 +117,36 @@ M3I_HD inline void fold_columns(Team team, Index rows, Index cols, A* total, F f
   }
 }
 
+/// One product of blocks: C [m, n] = A [m, k] B [k, n], or C += A B with `add`. Element (i, j) of A is at
+/// a[i * a_row + j * a_col], and so for B; one of the two strides is 1, so that a transposed matrix needs no copy.
+/// C is row-major.
+template <class E, class A>
+struct BlockGemm {
+  Index m, n, k;
+  const E* a;
+  Index a_row, a_col;
+  const E* b;
+  Index b_row, b_col;
+  A* c;
+  Index ldc;
+  bool add;
+};
+
 namespace detail {
 
 /// Rows of a tile: enough sums in registers to hide the latency of additions.
 inline constexpr Index multiply_rows = vector_registers == 32 ? 8 : 4;
 
-/// multiply_rows by `lanes` vectors of C (+)= A B; the sums stay in registers. That needs every lambda inlined, which
-/// the compiler gives up on inside of large functors: so a function of its own, flattened.
+/// multiply_rows by `lanes` vectors of C from (m, n) on; the sums stay in registers. That needs every lambda inlined,
+/// which the compiler gives up on inside of large functors: so a function of its own, flattened.
 template <int lanes, class A>
-[[gnu::noinline, gnu::flatten]] void multiply_tile(
-    Index inner, const A* a, Index a_row, Index a_col, const A* b, Index ldb, A* c, Index ldc, bool add) {
+[[gnu::noinline, gnu::flatten]] void multiply_tile(const BlockGemm<A, A>& p, Index m, Index n) {
   using V = typename Lanes<A>::Vector;
   constexpr int quads = multiply_rows / 4;
   constexpr Index width = Lanes<A>::count;
+  const Index inner = p.k, a_row = p.a_row, a_col = p.a_col, ldb = p.b_row, ldc = p.ldc;
+  const A *a = p.a + m * a_row, *b = p.b + n;
+  A* c = p.c + m * ldc + n;
   const auto at = [=](auto q, auto r, auto l) -> V& {
     return *reinterpret_cast<V*>(c + (4 * Index(q) + Index(r)) * ldc + Index(l) * width);
   };
@@ -136,7 +154,7 @@ template <int lanes, class A>
     unrolled<quads>([&](auto q) { unrolled<4>([&](auto r) { unrolled<lanes>([&](auto l) { f(q, r, l); }); }); });
   };
   V sum[std::size_t(quads)][4][std::size_t(lanes)] = {};
-  if (add) each([&](auto q, auto r, auto l) { sum[q][r][l] = at(q, r, l); });
+  if (p.add) each([&](auto q, auto r, auto l) { sum[q][r][l] = at(q, r, l); });
   const A* rows[std::size_t(quads)];  // one pointer for four rows: their distances are one register and its multiples
   unrolled<quads>([&](auto q) { rows[q] = a + 4 * Index(q) * a_row; });
   for (Index k = 0; k < inner; ++k, b += ldb) {
@@ -154,92 +172,57 @@ template <int lanes, class A>
 }
 
 template <class A>
-inline void host_multiply(Index rows,
-                          Index cols,
-                          Index inner,
-                          const A* a,
-                          Index a_row,
-                          Index a_col,
-                          const A* b,
-                          Index ldb,
-                          A* c,
-                          Index ldc,
-                          bool add) {
+inline void host_multiply(const BlockGemm<A, A>& p) {
+  assert(p.b_col == 1);  // vectors along the rows of B
   constexpr Index width = Lanes<A>::count;
   Index n = 0;
-  for (; n + width < cols; n += 2 * width)
-    for (Index m = 0; m < rows; m += multiply_rows)
-      multiply_tile<2>(inner, a + m * a_row, a_row, a_col, b + n, ldb, c + m * ldc + n, ldc, add);
-  if (n < cols)
-    for (Index m = 0; m < rows; m += multiply_rows)
-      multiply_tile<1>(inner, a + m * a_row, a_row, a_col, b + n, ldb, c + m * ldc + n, ldc, add);
+  for (; n + width < p.n; n += 2 * width)
+    for (Index m = 0; m < p.m; m += multiply_rows) multiply_tile<2>(p, m, n);
+  if (n < p.n)
+    for (Index m = 0; m < p.m; m += multiply_rows) multiply_tile<1>(p, m, n);
 }
 
 /// Tiles of 4 x 4 sums, each in the registers of one thread. The cells of a tile lie far apart, so that neighbouring
 /// threads read neighbouring elements.
 template <class Team, class E, class A>
-M3I_HD inline void team_multiply(Team team,
-                                 Index rows,
-                                 Index cols,
-                                 Index inner,
-                                 const E* a,
-                                 Index a_row,
-                                 Index a_col,
-                                 const E* b,
-                                 Index ldb,
-                                 A* c,
-                                 Index ldc,
-                                 bool add) {
+M3I_HD inline void team_multiply(Team team, const BlockGemm<E, A>& p) {
   constexpr int side = 4;
-  const Index down = (rows + side - 1) / side, across = (cols + side - 1) / side, depth = inner_extent<E>(inner);
+  const Index down = (p.m + side - 1) / side, across = (p.n + side - 1) / side, depth = inner_extent<E>(p.k);
   each_cell(team, down, across, [=](Index m, Index n) {
     A sum[side][side];
     for (int i = 0; i < side; ++i)
-      for (int j = 0; j < side; ++j) sum[i][j] = add ? c[(m + i * down) * ldc + n + j * across] : A(0);
+      for (int j = 0; j < side; ++j) sum[i][j] = p.add ? p.c[(m + i * down) * p.ldc + n + j * across] : A(0);
     for (Index k = 0; k < depth; ++k) {
       A x[side], y[side];
-      for (int i = 0; i < side; ++i) x[i] = A(a[(m + i * down) * a_row + k * a_col]);
-      for (int j = 0; j < side; ++j) y[j] = A(b[k * ldb + n + j * across]);
+      for (int i = 0; i < side; ++i) x[i] = A(p.a[(m + i * down) * p.a_row + k * p.a_col]);
+      for (int j = 0; j < side; ++j) y[j] = A(p.b[k * p.b_row + (n + j * across) * p.b_col]);
       for (int i = 0; i < side; ++i)
         for (int j = 0; j < side; ++j) sum[i][j] += x[i] * y[j];
     }
     for (int i = 0; i < side; ++i)
-      for (int j = 0; j < side; ++j) c[(m + i * down) * ldc + n + j * across] = sum[i][j];
+      for (int j = 0; j < side; ++j) p.c[(m + i * down) * p.ldc + n + j * across] = sum[i][j];
   });
 }
 
 }  // namespace detail
 
-/// C = A B, or C += A B with `add`. A is [rows, inner] with element (m, k) at a[m * a_row + k * a_col], one of which is
-/// 1, so that a transposed matrix needs no copy; B is [inner, cols], C [rows, cols], row-major. Extents of the memory
-/// behind A's rows, B's columns and C are block_extent(), that behind the inner extent is inner_extent() with zeros;
-/// what lies beyond the true extents of C becomes meaningless. E is A, or on a GPU also half or bf16, summed in float.
+/// The product p. Extents of the memory behind A's rows, B's columns and C are block_extent(), that behind the inner
+/// extent is inner_extent() with zeros; what lies beyond the true extents of C becomes meaningless. E is A, or on a GPU
+/// also half or bf16, summed in float; on the host the rows of B lie in one piece.
 M3I_NO_EXEC_CHECK
 template <class Team, class E, class A>
-M3I_HD inline void multiply(Team team,
-                            Index rows,
-                            Index cols,
-                            Index inner,
-                            const E* a,
-                            Index a_row,
-                            Index a_col,
-                            const E* b,
-                            Index ldb,
-                            A* c,
-                            Index ldc,
-                            bool add) {
+M3I_HD inline void multiply(Team team, const BlockGemm<E, A>& p) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
-    detail::host_multiply(rows, cols, inner, a, a_row, a_col, b, ldb, c, ldc, add);
+    detail::host_multiply(p);
     return;
   }
 #if M3I_TENSOR_CORES
   if constexpr (is_small_float<E> && std::is_same_v<Team, CudaTeam<>>) {
-    detail::tensor_core_multiply(int(rows), int(cols), int(inner), a, a_row, a_col, b, ldb, c, ldc, add);
+    detail::tensor_core_multiply(p);
     return;
   }
 #endif
-  if constexpr (!std::is_same_v<Team, HostTeam>)
-    detail::team_multiply(team, rows, cols, inner, a, a_row, a_col, b, ldb, c, ldc, add);
+  if constexpr (!std::is_same_v<Team, HostTeam>) detail::team_multiply(team, p);
 }
 
 namespace detail {

@@ -25,9 +25,19 @@ inline constexpr Index implicit_tile = 64;
 /// Steps of the sum that a team takes at once.
 template <class T>
 inline constexpr Index implicit_slice = 256 / Index(sizeof(T));
-/// Elements that a thread copies at once where it can.
+/// Elements that a thread copies at once where all channels come in whole chunks.
 template <class T>
 inline constexpr int implicit_width = 16 / int(sizeof(T));
+template <class T, class... Pointers>
+bool in_chunks(Index channels, const Pointers*... pointers) {
+  return channels % implicit_width<T> == 0 && ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
+}
+/// f(width), a compile-time constant.
+template <class T, class F>
+void with_chunk_width(bool chunks, F f) {
+  if (chunks) f(std::integral_constant<int, implicit_width<T>>{});
+  else f(std::integral_constant<int, 1>{});
+}
 
 /// Quotient and rest; in 32 bits where both have them, which a GPU divides several times faster.
 struct Division {
@@ -56,7 +66,9 @@ template <class T>
 struct ImplicitWork {
   using A = accumulate_t<T>;
   static constexpr Index right_step = block_step<T>(implicit_tile), sums_step = sum_step<T, A>(implicit_tile);
-  T *left, *right;  // [left_rows, left_cols], and [slice, tile]
+  static constexpr Index turned_step = block_step<T>(implicit_slice<T>);
+  static_assert(implicit_tile * turned_step <= implicit_slice<T> * right_step, "either order has room");
+  T *left, *right;  // [left_rows, left_cols], and [slice, tile] or turned, [tile, slice]
   A* sums;          // [tile, tile]
   ImplicitPlace *rows, *steps;
   GatherSum<T>* walk;
@@ -148,11 +160,18 @@ M3I_HD inline void gather_block(Team team,
   });
 }
 
-/// Weights of the placed steps (`depth` of them, zeros for those nowhere) for `cols` results: [depth, cols].
+/// Whether the weights of a result lie beside each other, and stay so for tensor cores, which take either order:
+/// turning them would send the stores of 16 threads to one bank of shared memory.
+template <class T>
+M3I_HD inline bool weights_stay_turned(const GatherWeights<T>& w) {
+  return is_small_float<T> && w.result_stride != 1;
+}
+
+/// Weights of the placed steps (`depth` of them, zeros for those nowhere) for `cols` results: [depth, cols], or turned.
 template <int width, class Team, class T>
 M3I_HD inline void load_weights(
     Team team, const GatherWeights<T>& w, const T* from, Index depth, Index cols, const ImplicitWork<T>& work) {
-  constexpr Index to_step = ImplicitWork<T>::right_step;
+  constexpr Index to_step = ImplicitWork<T>::right_step, turned_step = ImplicitWork<T>::turned_step;
   const ImplicitPlace* const steps = work.steps;
   const Index source_stride = w.source_stride, result_stride = w.result_stride;
   T* const to = work.right;
@@ -165,25 +184,30 @@ M3I_HD inline void load_weights(
   } else {  // steps do
     each_cell(team, cols, depth / width, [=](Index c, Index k) {
       const Index at = steps[k].other;
-      alignas(16) T chunk[std::size_t(width)];
-      copy_chunk<width>(at < 0 ? nullptr : from + at + c * result_stride, chunk);
-      for (int i = 0; i < width; ++i) to[(k * width + i) * to_step + c] = chunk[i];
+      const T* const own = at < 0 ? nullptr : from + at + c * result_stride;
+      if constexpr (is_small_float<T>) {
+        copy_chunk<width>(own, to + c * turned_step + k * width);
+      } else {
+        alignas(16) T chunk[std::size_t(width)];
+        copy_chunk<width>(own, chunk);
+        for (int i = 0; i < width; ++i) to[(k * width + i) * to_step + c] = chunk[i];
+      }
     });
   }
 }
 
 /// Result or input gradient: a gathering sum in phases, of which the result has one.
-template <class T>
+template <class T, int width>
 struct ImplicitConv3d {
   using A = accumulate_t<T>;
   Conv3dGeometry g;
-  bool input_grad, wide;
+  bool input_grad;
   const T *source, *w, *bias;
   T* result;
   Index phases[3], tiles, col_tiles;  // of the channels of a group's result
 
-  ImplicitConv3d(const Conv3dGeometry& geometry, bool grad, bool chunks, const T* s, const T* weight, const T* b, T* r)
-      : g(geometry), input_grad(grad), wide(chunks), source(s), w(weight), bias(b), result(r) {
+  ImplicitConv3d(const Conv3dGeometry& geometry, bool grad, const T* s, const T* weight, const T* b, T* r)
+      : g(geometry), input_grad(grad), source(s), w(weight), bias(b), result(r) {
     Index voxels = g.batch;  // of the largest phase
     for (int a = 0; a < 3; ++a) {
       phases[a] = grad ? std::min(g.stride[a], g.in[a]) : 1;
@@ -197,13 +221,6 @@ struct ImplicitConv3d {
 
   template <class Team>
   M3I_HD void operator()(Team team, Index item, std::byte* scratch) const {
-    if (wide) run<implicit_width<T>>(team, item, scratch);
-    else run<1>(team, item, scratch);
-  }
-
- private:
-  template <int width, class Team>
-  M3I_HD void run(Team team, Index item, std::byte* scratch) const {
     const Division by_col(item, col_tiles), by_group(by_col.quotient, g.groups), by_tile(by_group.quotient, tiles);
     const Division by_w(by_tile.quotient, phases[2]), by_h(by_w.quotient, phases[1]);
     const ImplicitWork<T> to = work(scratch);
@@ -218,6 +235,7 @@ struct ImplicitConv3d {
     const Index rows = smaller(implicit_tile, voxels - first), cols = smaller(implicit_tile, s.group_result() - col);
     const auto weights = input_grad ? GatherWeights<T>::input_grad(g, w) : GatherWeights<T>::forward(g, w);
     const T* const own_weights = w + group * weights.group_stride + col * weights.result_stride;
+    const bool turned = weights_stay_turned(weights);
     place_rows(team, s, first, rows, rows, to.rows);
     Index k = 0;
     do {
@@ -225,8 +243,8 @@ struct ImplicitConv3d {
       place_steps<width>(team, s, weights, k, filled / width, depth, to.steps);
       gather_block<width>(team, s, group, rows, filled / width, to, to.left, to.left_step);
       load_weights<width>(team, weights, own_weights, filled, cols, to);
-      multiply(team, rows, cols, inner, to.left, to.left_step, 1, to.right, to.right_step, to.sums, to.sums_step,
-               k > 0);
+      multiply(team, BlockGemm<T, A>{rows, cols, inner, to.left, to.left_step, 1, to.right, turned ? 1 : to.right_step,
+                                     turned ? to.turned_step : 1, to.sums, to.sums_step, k > 0});
       k += implicit_slice<T>;
     } while (k < depth);
 
@@ -244,18 +262,17 @@ struct ImplicitConv3d {
 };
 
 /// partial [shares, Co, taps, Ci / groups] of the weight gradient: dy^T times the gathered matrix, over `run` voxels.
-template <class T>
+template <class T, int width>
 struct ImplicitWeightGrad {
   using A = accumulate_t<T>;
   Conv3dGeometry g;
-  bool wide;
   const T *x, *dy;
   A* partial;
   Index row_tiles, col_tiles, run_voxels, shares;
 
   /// Shares for some hundred teams; from the sizes alone, so that the bits do not depend on the device.
-  ImplicitWeightGrad(const Conv3dGeometry& geometry, bool chunks, const T* from, const T* grad)
-      : g(geometry), wide(chunks), x(from), dy(grad), partial(nullptr) {
+  ImplicitWeightGrad(const Conv3dGeometry& geometry, const T* from, const T* grad)
+      : g(geometry), x(from), dy(grad), partial(nullptr) {
     const Index voxels = g.batch * g.out_voxels(), depth = g.taps() * g.group_in(), least = 4 * implicit_slice<T>;
     row_tiles = (g.group_out() + implicit_tile - 1) / implicit_tile;
     col_tiles = (depth + implicit_tile - 1) / implicit_tile;
@@ -269,13 +286,6 @@ struct ImplicitWeightGrad {
 
   template <class Team>
   M3I_HD void operator()(Team team, Index item, std::byte* scratch) const {
-    if (wide) run<implicit_width<T>>(team, item, scratch);
-    else run<1>(team, item, scratch);
-  }
-
- private:
-  template <int width, class Team>
-  M3I_HD void run(Team team, Index item, std::byte* scratch) const {
     const Division by_col(item, col_tiles), by_row(by_col.quotient, row_tiles), by_group(by_row.quotient, g.groups);
     const ImplicitWork<T> to = work(scratch);
     GatherSum<T>& s = *to.walk;
@@ -296,7 +306,8 @@ struct ImplicitWeightGrad {
       each_cell(team, filled, rows / width, [=](Index v, Index c) {
         copy_chunk<width>(v < inner ? from + v * apart + c * width : nullptr, left + v * step + c * width);
       });
-      multiply(team, rows, cols, inner, left, 1, step, to.right, to.right_step, to.sums, to.sums_step, voxel > begin);
+      multiply(team, BlockGemm<T, A>{rows, cols, inner, left, 1, step, to.right, to.right_step, 1, to.sums,
+                                     to.sums_step, voxel > begin});
     }
     const A* const sums = to.sums;
     A* const out = partial + (share * g.out_channels + channel) * depth + col;
@@ -319,12 +330,6 @@ struct AddShares {
   }
 };
 
-/// Whether all channels come in whole chunks.
-template <class T, class... Pointers>
-bool in_chunks(Index channels, const Pointers*... pointers) {
-  return channels % implicit_width<T> == 0 && ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
-}
-
 /// Then a product would use one column of 64, and each result is a short sum; only those of the weights are long.
 inline bool single_channels(const Conv3dGeometry& g) { return g.group_in() == 1 && g.groups > 1; }
 inline void require_short_axes(const Conv3dGeometry& g) {
@@ -338,8 +343,10 @@ void conv3d_implicit_forward(Device device, const Conv3dGeometry& g, const T* x,
   if (single_channels(g))
     return for_each(device, g.batch * g.out_voxels() * g.out_channels, Conv3dForward<T>{x, w, bias, y, g});
   require_short_axes(g);
-  const ImplicitConv3d<T> product(g, false, in_chunks<T>(g.group_in(), x, w), x, w, bias, y);
-  device_rows_with_scratch(device, product.items(), product.work(nullptr).bytes, product);
+  with_chunk_width<T>(in_chunks<T>(g.group_in(), x, w), [&](auto width) {
+    const ImplicitConv3d<T, width()> product(g, false, x, w, bias, y);
+    device_rows_with_scratch(device, product.items(), product.work(nullptr).bytes, product);
+  });
 }
 
 template <class T>
@@ -347,21 +354,23 @@ void conv3d_implicit_input_grad(Device device, const Conv3dGeometry& g, const T*
   if (single_channels(g))
     return for_each(device, g.batch * g.in_voxels() * g.in_channels, Conv3dInputGrad<T>{dy, w, dx, g});
   require_short_axes(g);
-  const bool chunks = in_chunks<T>(g.group_in(), w) && in_chunks<T>(g.group_out(), dy);
-  const ImplicitConv3d<T> product(g, true, chunks, dy, w, nullptr, dx);
-  device_rows_with_scratch(device, product.items(), product.work(nullptr).bytes, product);
+  with_chunk_width<T>(in_chunks<T>(g.group_in(), w) && in_chunks<T>(g.group_out(), dy), [&](auto width) {
+    const ImplicitConv3d<T, width()> product(g, true, dy, w, nullptr, dx);
+    device_rows_with_scratch(device, product.items(), product.work(nullptr).bytes, product);
+  });
 }
 
 template <class T>
 void conv3d_implicit_weight_grad(Device device, const Conv3dGeometry& g, const T* x, const T* dy, T* dw) {
   require_short_axes(g);
-  const bool chunks = in_chunks<T>(g.group_in(), x) && in_chunks<T>(g.group_out(), dy);
-  ImplicitWeightGrad<T> product(g, chunks, x, dy);
-  const Index size = g.out_channels * g.taps() * g.group_in();
-  const Tensor<accumulate_t<T>> partial({product.shares, size}, device);
-  product.partial = partial.data();
-  device_rows_with_scratch(device, product.items(), product.work(nullptr).bytes, product);
-  for_each(device, size, AddShares<T>{partial.data(), dw, product.shares, size});
+  with_chunk_width<T>(in_chunks<T>(g.group_in(), x) && in_chunks<T>(g.group_out(), dy), [&](auto width) {
+    ImplicitWeightGrad<T, width()> product(g, x, dy);
+    const Index size = g.out_channels * g.taps() * g.group_in();
+    const Tensor<accumulate_t<T>> partial({product.shares, size}, device);
+    product.partial = partial.data();
+    device_rows_with_scratch(device, product.items(), product.work(nullptr).bytes, product);
+    for_each(device, size, AddShares<T>{partial.data(), dw, product.shares, size});
+  });
 }
 
 }  // namespace detail

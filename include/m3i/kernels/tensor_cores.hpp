@@ -22,6 +22,10 @@
 #if M3I_TENSOR_CORES
 namespace m3i {
 inline namespace M3I_ABI {
+
+template <class E, class A>
+struct BlockGemm;  // block.hpp
+
 namespace detail {
 
 /// CUDA's name for an element.
@@ -43,55 +47,51 @@ __device__ inline void load_operand(Operand<Use, X, Layout>& to, const X* from, 
                : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])           \
                : "r"(at), "r"(step)                                                   \
                : "memory")
-    if constexpr (std::is_same_v<Use, nvcuda::wmma::matrix_b>) M3I_LOAD_OPERAND("b.sync.aligned.row");
-    else if constexpr (std::is_same_v<Layout, nvcuda::wmma::row_major>) M3I_LOAD_OPERAND("a.sync.aligned.row");
-    else M3I_LOAD_OPERAND("a.sync.aligned.col");
+    constexpr bool left = std::is_same_v<Use, nvcuda::wmma::matrix_a>;
+    constexpr bool by_rows = std::is_same_v<Layout, nvcuda::wmma::row_major>;
+    if constexpr (left && by_rows) M3I_LOAD_OPERAND("a.sync.aligned.row");
+    else if constexpr (left) M3I_LOAD_OPERAND("a.sync.aligned.col");
+    else if constexpr (by_rows) M3I_LOAD_OPERAND("b.sync.aligned.row");
+    else M3I_LOAD_OPERAND("b.sync.aligned.col");
 #undef M3I_LOAD_OPERAND
   } else {
     nvcuda::wmma::load_matrix_sync(to, from, step);
   }
 }
 
-/// One tile: sum += A B over the inner extent.
-template <class Layout, class X, class Sum>
-__device__ inline void add_tile(Sum& sum, int inner, const X* a, unsigned lda, Index a_next, const X* b, unsigned ldb) {
+/// One tile: sum += A B over the inner extent, from row m of A and column n of B on.
+template <class Left, class Right, class X, class E, class Sum>
+__device__ inline void add_tile(Sum& sum, const BlockGemm<E, float>& p, Index m, Index n) {
   using namespace nvcuda;
-  Operand<wmma::matrix_a, X, Layout> left;
-  Operand<wmma::matrix_b, X, wmma::row_major> right;
-  for (int k = 0; k < inner; k += 16, a += a_next, b += 16 * ldb) {
-    load_operand(left, a, lda);
-    load_operand(right, b, ldb);
+  Operand<wmma::matrix_a, X, Left> left;
+  Operand<wmma::matrix_b, X, Right> right;
+  const X *a = reinterpret_cast<const X*>(p.a + m * p.a_row), *b = reinterpret_cast<const X*>(p.b + n * p.b_col);
+  const auto a_step = unsigned(std::is_same_v<Left, wmma::row_major> ? p.a_row : p.a_col);
+  const auto b_step = unsigned(std::is_same_v<Right, wmma::row_major> ? p.b_row : p.b_col);
+  for (int k = 0; k < int(p.k); k += 16, a += 16 * p.a_col, b += 16 * p.b_row) {
+    load_operand(left, a, a_step);
+    load_operand(right, b, b_step);
     wmma::mma_sync(sum, left, right, sum);
   }
 }
 
 /// multiply() of block.hpp for operands in shared memory: a warp a tile of 16 x 16 sums.
 template <class E>
-__device__ inline void tensor_core_multiply(int rows,
-                                            int cols,
-                                            int inner,
-                                            const E* a,
-                                            Index a_row,
-                                            Index a_col,
-                                            const E* b,
-                                            Index ldb,
-                                            float* c,
-                                            Index ldc,
-                                            bool add) {
+__device__ inline void tensor_core_multiply(const BlockGemm<E, float>& p) {
   using namespace nvcuda;
   using X = tensor_core_t<E>;
-  const auto *left = reinterpret_cast<const X*>(a), *right = reinterpret_cast<const X*>(b);
-  const int across = (cols + 15) / 16, tiles = across * ((rows + 15) / 16);
+  const int across = (int(p.n) + 15) / 16, tiles = across * ((int(p.m) + 15) / 16);
   for (int tile = int(threadIdx.x) / 32; tile < tiles; tile += int(blockDim.x) / 32) {
     const Index m = tile / across * 16, n = tile % across * 16;
-    float* const to = c + m * ldc + n;
+    float* const to = p.c + m * p.ldc + n;
     wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum;
-    if (add) wmma::load_matrix_sync(sum, to, unsigned(ldc), wmma::mem_row_major);
+    if (p.add) wmma::load_matrix_sync(sum, to, unsigned(p.ldc), wmma::mem_row_major);
     else wmma::fill_fragment(sum, 0.0f);
-    if (a_col == 1)
-      add_tile<wmma::row_major>(sum, inner, left + m * a_row, unsigned(a_row), 16, right + n, unsigned(ldb));
-    else add_tile<wmma::col_major>(sum, inner, left + m, unsigned(a_col), 16 * a_col, right + n, unsigned(ldb));
-    wmma::store_matrix_sync(to, sum, unsigned(ldc), wmma::mem_row_major);
+    if (p.a_col == 1 && p.b_col == 1) add_tile<wmma::row_major, wmma::row_major, X>(sum, p, m, n);
+    else if (p.a_col == 1) add_tile<wmma::row_major, wmma::col_major, X>(sum, p, m, n);
+    else if (p.b_col == 1) add_tile<wmma::col_major, wmma::row_major, X>(sum, p, m, n);
+    else add_tile<wmma::col_major, wmma::col_major, X>(sum, p, m, n);
+    wmma::store_matrix_sync(to, sum, unsigned(p.ldc), wmma::mem_row_major);
   }
   __syncthreads();
 }
