@@ -184,14 +184,18 @@ def compile_times(table):
               seconds("-x", "c++", "include/m3i/core/tensor.hpp"), eigen_s)
 
 
+def cpu_name():
+    return next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "unknown")
+
+
 def write_results(result, kind, quick):
-    """bench/results/DATE-KIND.json, whole or not at all."""
+    """bench/results/DATE-KIND.json, whole or not at all. Returns its name."""
     out = f"bench/results/{datetime.date.today()}-{kind}{'-quick' * quick}.json"
     with open(out + ".tmp", "w") as f:
         json.dump(result, f, indent=1)
         f.write("\n")
     shutil.move(out + ".tmp", out)
-    print("wrote", out)
+    return out
 
 
 def main():
@@ -206,12 +210,11 @@ def main():
     neighbour(table, a.bin)
     start(table, a.bin)
     compile_times(table)
-    cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "unknown")
-    result = {"machine": {"cpu": cpu, "cores": CORES, "system": platform.platform()},
+    result = {"machine": {"cpu": cpu_name(), "cores": CORES, "system": platform.platform()},
               "compiler": run("g++", "--version").splitlines()[0], "command": "bench/run.sh" + (" --quick" * a.quick),
               "rows": table.rows}
     if not a.only:
-        write_results(result, "cpu", a.quick)
+        print("wrote", write_results(result, "cpu", a.quick))
 
 
 if __name__ == "__main__":

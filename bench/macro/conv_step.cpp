@@ -1,10 +1,10 @@
-// One 3 x 3 x 3 convolution at SIZE^3 with padding 1, forward and both gradients, as one JSON line.
+// One 3 x 3 x 3 convolution at SIZE^3 with padding 1, forward and both gradients, as a JSON line.
 // bench/peers/conv3d.py does the same in PyTorch, whose CPU convolutions are oneDNN's.
 //
 //     conv_step [SIZE = 64] [CHANNELS = 32] [OUT = CHANNELS] [STRIDE = 1] [--device cpu] [--dtype f32|bf16|f16]
 //               [--batch 1] [--implicit]
 //
-// --implicit takes a GPU's kernels for where cuDNN has none (kernels/conv3d_implicit.hpp).
+// --implicit adds a line for a GPU's kernels for where cuDNN has none (kernels/conv3d_implicit.hpp).
 
 #include <algorithm>
 #include <cstdio>
@@ -15,7 +15,6 @@
 #include "timing.hpp"
 
 #include "m3i/kernels/conv3d.hpp"
-#include "m3i/testing.hpp"
 
 namespace {
 using namespace m3i;
@@ -23,9 +22,9 @@ using namespace m3i;
 template <class T>
 void measure(
     Index batch, Index n, Index c, Index out, Index stride, Device device, const std::string& dtype, bool implicit) {
-  const auto wave = [&](const Shape& shape) { return cast<T>(testing::wave<float>(shape)).to(device); };
   const Index m = (n - 1) / stride + 1;
-  const Tensor<T> x = wave({batch, n, n, n, c}), w = wave({out, 3, 3, 3, c}), dy = wave({batch, m, m, m, out});
+  const auto x = bench::noise<T>({batch, n, n, n, c}, device), w = bench::noise<T>({out, 3, 3, 3, c}, device, 1),
+             dy = bench::noise<T>({batch, m, m, m, out}, device, 2);
   Conv3dSpec spec;
   spec.padding = {1, 1, 1};
   spec.stride = {stride, stride, stride};
@@ -54,6 +53,7 @@ void measure(
       batch == 1 ? "" : text(", batch ", batch).c_str(), dtype == "f32" ? "" : text(", ", dtype).c_str(),
       implicit ? ", implicit" : "", device.text().c_str(), forward, back_x, back_w, forward + back_x + back_w,
       3 * flop / (forward + back_x + back_w) * 1e-9, long(memory_stats(device).peak >> 20), thread_count());
+  std::fflush(stdout);
 }
 }  // namespace
 
@@ -76,10 +76,11 @@ int main(int argc, char** argv) {
   try {
     const Device d = Device::parse(device);
     require(!implicit || d.kind != Device::Kind::cpu, "--implicit: the host has its own products; give a --device");
-    if (dtype == "f32") measure<float>(batch, n, c, out, stride, d, dtype, implicit);
-    else if (dtype == "bf16") measure<bf16>(batch, n, c, out, stride, d, dtype, implicit);
-    else if (dtype == "f16") measure<m3i::half>(batch, n, c, out, stride, d, dtype, implicit);
-    else fail<ConfigError>("--dtype: ", dtype, " is not f32, bf16 or f16");
+    for (const bool without_cudnn : implicit ? std::vector{false, true} : std::vector{false})
+      if (dtype == "f32") measure<float>(batch, n, c, out, stride, d, dtype, without_cudnn);
+      else if (dtype == "bf16") measure<bf16>(batch, n, c, out, stride, d, dtype, without_cudnn);
+      else if (dtype == "f16") measure<m3i::half>(batch, n, c, out, stride, d, dtype, without_cudnn);
+      else fail<ConfigError>("--dtype: ", dtype, " is not f32, bf16 or f16");
   } catch (const Error& error) {
     std::fprintf(stderr, "conv_step: %s\n", error.what());
     return 1;

@@ -18,14 +18,17 @@ def wait():
 
 
 def seconds(work):
-    best = float("inf")
-    for _ in range(7):
+    """Of the best of some runs, as fastest() of bench/macro/timing.hpp."""
+    def once(times):
         wait()
         start = time.perf_counter()
-        work()
+        for _ in range(times):
+            work()
         wait()
-        best = min(best, time.perf_counter() - start)
-    return best
+        return (time.perf_counter() - start) / times
+    work()  # memory, algorithms
+    times = max(1, min(200, int(2e-3 / once(1)))) if torch.cuda.is_available() else 1
+    return min(once(times) for _ in range(7))
 
 
 def main():
@@ -42,6 +45,7 @@ def main():
     a = parser.parse_args()
     if a.threads:
         torch.set_num_threads(a.threads)
+    torch.backends.cudnn.allow_tf32 = False  # f32 is float on both sides
     for case in [[a.size, a.channels, a.out or a.channels, a.stride], *a.more]:
         print(json.dumps(measure(*case, a)), flush=True)
 
@@ -49,11 +53,11 @@ def main():
 def measure(size, channels, out, stride, a):
     best = None
     m = (size - 1) // stride + 1
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[a.dtype]
     for layout in (torch.contiguous_format, torch.channels_last_3d):
-        dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[a.dtype]
-        x = torch.randn(a.batch, channels, size, size, size).to(a.device, dtype, memory_format=layout)
-        w = torch.randn(out, channels, 3, 3, 3).to(a.device, dtype, memory_format=layout)
-        dy = torch.randn(a.batch, out, m, m, m).to(a.device, dtype, memory_format=layout)
+        noise = lambda *shape: torch.randn(*shape, device=a.device, dtype=dtype).to(memory_format=layout)
+        x, w = noise(a.batch, channels, size, size, size), noise(out, channels, 3, 3, 3)
+        dy = noise(a.batch, out, m, m, m)
 
         def back(mask):
             return torch.ops.aten.convolution_backward(dy, x, w, None, [stride] * 3, [1] * 3, [1] * 3, False, [0] * 3,

@@ -16,11 +16,6 @@ from conv3d import seconds
 from networks import NnFormer
 
 
-def warm_seconds(work):
-    work(), work()  # memory, the compiler
-    return seconds(work)
-
-
 class Window(torch.nn.Module):
     """Windows of a volume of queries, keys and values [N, D, H, W, 3 C], shifted and masked as nnFormer's."""
 
@@ -71,9 +66,10 @@ def main():
             try:
                 torch.compiler.reset()
                 chosen = torch.compile(function, dynamic=False) if a.compile else function
-                s = warm_seconds(lambda: run(chosen))
+                run(chosen)  # the compiler
+                s = seconds(lambda: run(chosen))
             except Exception as error:  # whatever a compiler that does not work throws
-                print(f"{work}, {setting}: {str(error).splitlines()[0]}", file=sys.stderr)
+                print(f"{work}, {setting}: {(str(error) or repr(error)).splitlines()[0]}", file=sys.stderr)
                 continue
             if s < best.get("seconds", float("inf")):
                 best = {"work": work, "seconds": s, "setting": setting, "compiled": a.compile, "torch": torch.__version__}

@@ -1,18 +1,25 @@
 #!/usr/bin/env python3
-"""The work of bench/macro/network_step.cpp and pretrain_step.cpp in PyTorch, as one JSON line: the peer of the table.
+"""The work of bench/macro/network_step.cpp and pretrain_step.cpp in PyTorch, as a JSON line for each setting: the peer
+of the table.
 
-    networks.py nnformer|unetr|pretrain SIZE WEIGHTS [--infer] [--threads N] [--attention sdpa|plain] [--steps 3]
-                [--device cpu|cuda] [--dtype f32|bf16|f16] [--compile] [--layout channels_last_3d] [--ot cpu|cuda]
+    networks.py nnformer|unetr|pretrain SIZE WEIGHTS [--infer] [--threads N] [--attention sdpa,plain] [--steps 3]
+                [--device cpu|cuda] [--dtype f32|bf16|f16] [--compile] [--layout contiguous_format,channels_last_3d]
+                [--ot cpu,cuda]
 
-WEIGHTS is what `network_step --export` or `pretrain_step --export` wrote, so that both sides start from the same numbers and must print the same
-loss. Convolutions get channels-first volumes as in the published networks; attention is PyTorch's fused one or plain
-products. UNETR is MONAI's. --dtype is torch.autocast's; --compile is torch.compile's default mode, of the network.
+Several attentions, layouts and places of the transport are tried one after the other. WEIGHTS is what `network_step
+--export` or `pretrain_step --export` wrote, so that both sides start from the same numbers and must print the same loss.
+Convolutions get channels-first volumes as in the published networks; attention is PyTorch's fused one or plain
+products. UNETR is MONAI's. --dtype is torch.autocast's; f32 is float everywhere, TF32 is off as in m3i. --compile is
+torch.compile's default mode, of the network.
 Pretraining is nnFormer with PSAT and the mPOT loss of mpot.py, which works where --ot says.
 """
 import argparse
+import gc
+import itertools
 import json
 import resource
 import struct
+import sys
 import time
 
 import torch
@@ -268,28 +275,52 @@ def main():
     a = parser.parse_args()
     if a.threads:
         torch.set_num_threads(a.threads)
-    weights = {name: w.to(a.device) for name, w in load(a.weights).items()}
+    torch.backends.cudnn.allow_tf32 = False
+    weights = load(a.weights)
     torch.set_default_device(a.device)
+    settings = list(itertools.product(*(words.split(",") for words in (a.attention, a.layout, a.ot))))
+    several, failures = len(settings) > 1, []
+    for setting in settings:
+        own = {name: (weights[name] if several else weights.pop(name)).to(a.device, copy=several)
+               for name in list(weights)}
+        try:
+            print(json.dumps(measure(a, own, *setting)), flush=True)
+        except RuntimeError as error:  # out of memory too: the next setting may need less
+            failures.append(f"{', '.join(setting)}: {(str(error) or repr(error)).splitlines()[0]}")
+        del own
+        gc.collect()
+        if a.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+    if failures:
+        print("; ".join(failures), file=sys.stderr)
+    sys.exit(len(failures) == len(settings))
+
+
+def measure(a, weights, attention, layout, ot):
+    """One setting; the weights are its own."""
     cuda = a.device.startswith("cuda")
     wait = torch.cuda.synchronize if cuda else lambda: None
     cast = torch.autocast(a.device.split(":")[0], {"bf16": torch.bfloat16, "f16": torch.float16}.get(a.dtype),
                           enabled=a.dtype != "f32")
     x = weights.pop("bench.input")
     if a.network == "unetr":
-        net, parameters = unetr(weights, a.size, getattr(torch, a.layout))
+        net, parameters = unetr(weights, a.size, getattr(torch, layout))
+        weights.clear()  # the network has copies of them
     elif a.network == "pretrain":
-        net = Pretraining(weights, a.size, a.attention == "sdpa", x.shape[0])
+        net = Pretraining(weights, a.size, attention == "sdpa", x.shape[0])
         parameters = list(net.parameters())
     else:
-        net = NnFormer(weights, weights["model_down.norm0.weight"].numel(), a.size, a.attention == "sdpa")
+        net = NnFormer(weights, weights["model_down.norm0.weight"].numel(), a.size, attention == "sdpa")
         parameters = list(net.parameters())
     if a.compile:
         net = torch.compile(net)
     loss_of, metric = lambda: F.mse_loss(net(x), x), None
     if a.network == "pretrain":
-        loss_of, metric = pretraining_loss(net, x, weights, a.ot)
+        loss_of, metric = pretraining_loss(net, x, weights, ot)
         parameters.append(metric)
     adam = torch.optim.Adam(parameters, lr=1e-4, fused=cuda or None)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     best, loss = float("inf"), 0.0
     for _ in range(a.steps):
         wait()
@@ -310,9 +341,9 @@ def main():
         best = min(best, time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     tensors = torch.cuda.max_memory_allocated() >> 20 if cuda else None
-    print(json.dumps({"step_s": round(best, 6 if cuda else 4), "loss": loss, "peak_process_mib": peak,
-                      "peak_tensors_mib": tensors, "compiled": a.compile, "layout": a.layout, "torch": torch.__version__,
-                      "threads": torch.get_num_threads(), "attention": a.attention, "ot": a.ot if metric is not None else None}))
+    return {"step_s": round(best, 6 if cuda else 4), "loss": loss, "peak_process_mib": peak, "peak_tensors_mib": tensors,
+            "compiled": a.compile, "layout": layout, "torch": torch.__version__, "threads": torch.get_num_threads(),
+            "attention": attention, "ot": ot if metric is not None else None}
 
 
 if __name__ == "__main__":
