@@ -24,7 +24,7 @@ Tensor<double> wave(Index b, Index d, double phase) {
 }
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const bool elsewhere = argc >= 3 && std::string(argv[argc - 2]) == "--device";
   const Device device = elsewhere ? Device::parse(argv[argc - 1]) : Device::cpu();
   if (elsewhere) argc -= 2;
@@ -53,4 +53,7 @@ int main(int argc, char** argv) {
       "{\"work\": \"mPOT loss and gradients, b = %ld, d = %ld\", \"device\": \"%s\", \"step_s\": %.5f, \"loss\": %.9g, "
       "\"iterations\": %ld, \"threads\": %d}\n",
       long(b), long(d), device.text().c_str(), best, loss, long(iterations), thread_count());
+} catch (const m3i::Error& error) {
+  std::fprintf(stderr, "mpot_step: %s\n", error.what());
+  return 1;
 }

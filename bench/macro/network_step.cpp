@@ -53,7 +53,7 @@ Result measure(const Request& r, const Net<float>& net, const Options& options) 
 }
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   Request r;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -100,4 +100,7 @@ int main(int argc, char** argv) {
       r.graph ? ", recorded" : "", r.device.c_str(), long(count), t.forward, t.back, t.update, t.step(), result.gflop,
       t.loss, long(memory_stats(Device::parse(r.device)).peak >> 20), usage.ru_maxrss >> 10, long(t.new_blocks),
       thread_count());
+} catch (const m3i::Error& error) {
+  std::fprintf(stderr, "network_step: %s\n", error.what());
+  return 1;
 }
