@@ -107,6 +107,21 @@ TEST_CASE("towers: what is missing or does not fit in a folder is named", "[trai
   CHECK_THROWS_WITH(load_towers(folder), Catch::Contains("vision_config"));
 }
 
+TEST_CASE("towers: what a folder's config.json leaves out is as in CLIP ViT-B/32", "[train]") {
+  const Scratch scratch;
+  const std::string path = (scratch.path / "config.json").string();
+  write_json(path, {{"model_type", "clip"},
+                    {"text_config", {{"model_type", "clip_text_model"}}},
+                    {"vision_config", {{"model_type", "clip_vision_model"}, {"patch_size", 16}}}});
+  const ClipOptions o = detail::clip_folder_options(path);
+  CHECK((o.text.width == 512 && o.text.layers == 12 && o.text.heads == 8 && o.text.hidden == 2048));
+  CHECK((o.vision.width == 768 && o.vision.layers == 12 && o.vision.heads == 12 && o.vision.hidden == 3072));
+  CHECK((o.context == 77 && o.vocabulary == 49408 && o.image == 224 && o.patch == 16 && o.projection == 512));
+  write_json(path, {{"text_config", {{"hidden_size", "wide"}}}, {"vision_config", Json::object()}});
+  CHECK_THROWS_WITH(detail::clip_folder_options(path),
+                    Catch::Contains("hidden_size") && Catch::Contains("whole number"));
+}
+
 TEST_CASE("towers: a published folder loads as it is", "[golden]") {
   const char* root = std::getenv("M3I_GOLDENS");
   const std::string golden = std::string(root && *root ? root : M3I_GOLDENS_DEFAULT) + "/clip";

@@ -30,18 +30,20 @@ struct Towers {
 
 namespace detail {
 
-inline Index json_size(const Json& json, const char* key, const std::string& where) {
+/// Replaces a size by what the file says, if it says anything: newer folders name only what is not as in CLIP ViT-B/32.
+inline void read_size(Index& size, const Json& json, const char* key, const std::string& where) {
   const auto at = json.find(key);
-  require<FileError>(
-      at != json.end() && at->is_number_integer() && at->get<Index>() > 0 && at->get<Index>() < (1 << 24), where,
-      ": \"", key, "\" must be a positive whole number");
-  return at->get<Index>();
+  if (at == json.end()) return;
+  require<FileError>(at->is_number_integer() && at->get<Index>() > 0 && at->get<Index>() < (1 << 24), where, ": \"",
+                     key, "\" must be a positive whole number");
+  size = at->get<Index>();
 }
 
-inline ClipTowerOptions clip_tower(const Json& json, const std::string& where) {
-  ClipTowerOptions o{json_size(json, "hidden_size", where), json_size(json, "num_hidden_layers", where),
-                     json_size(json, "num_attention_heads", where), json_size(json, "intermediate_size", where),
-                     Activation::quick_gelu};
+inline ClipTowerOptions clip_tower(ClipTowerOptions o, const Json& json, const std::string& where) {
+  read_size(o.width, json, "hidden_size", where);
+  read_size(o.layers, json, "num_hidden_layers", where);
+  read_size(o.heads, json, "num_attention_heads", where);
+  read_size(o.hidden, json, "intermediate_size", where);
   const std::string act = json.value("hidden_act", "quick_gelu");
   require<FileError>(act == "quick_gelu" || act == "gelu", where, ": hidden_act is \"", excerpt(act),
                      "\", expected quick_gelu or gelu");
@@ -58,13 +60,13 @@ inline ClipOptions clip_folder_options(const std::string& path) {
                        "\"; expected the config.json of a CLIP model");
   const Json &text_json = json["text_config"], &vision_json = json["vision_config"];
   ClipOptions o;
-  o.text = clip_tower(text_json, path + ": text_config");
-  o.vision = clip_tower(vision_json, path + ": vision_config");
-  o.context = json_size(text_json, "max_position_embeddings", path);
-  o.vocabulary = json_size(text_json, "vocab_size", path);
-  o.image = json_size(vision_json, "image_size", path);
-  o.patch = json_size(vision_json, "patch_size", path);
-  o.projection = json_size(json, "projection_dim", path);
+  o.text = clip_tower(o.text, text_json, path + ": text_config");
+  o.vision = clip_tower(o.vision, vision_json, path + ": vision_config");
+  read_size(o.context, text_json, "max_position_embeddings", path);
+  read_size(o.vocabulary, text_json, "vocab_size", path);
+  read_size(o.image, vision_json, "image_size", path);
+  read_size(o.patch, vision_json, "patch_size", path);
+  read_size(o.projection, json, "projection_dim", path);
   return o;
 }
 
@@ -105,6 +107,8 @@ inline Towers load_towers(const std::string& folder) {
                      ": no such folder; expected a CLIP folder with config.json, model.safetensors",
                      " and a vocabulary, as fit_clip writes it");
   const auto in = [&](const char* name) { return folder + "/" + name; };
+  require<FileError>(fs::exists(in("model.safetensors")) || !fs::is_directory(in("towers")), folder,
+                     ": holds no model.safetensors; did you mean ", in("towers"), "?");
   const SafeTensors weights(in("model.safetensors"));
   const ClipOptions options = detail::clip_folder_options(in("config.json"));
   std::string merges;
