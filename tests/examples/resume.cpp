@@ -50,8 +50,10 @@ TEST_CASE("pretrain: killed at step 37 and resumed, it ends with the bits of an 
     CHECK(run.wait().code == 128 + SIGKILL);
   }
   CHECK_FALSE(fs::exists(out + "/model.safetensors"));
-  done("pretrain", training(out, {"--resume"}));
+  CHECK_THAT(done("pretrain", training(out, {"--resume"})).out, Catch::Contains("continues after step"));
   check_same_end(out);
+  CHECK_THAT(done("pretrain", training(out, {"--resume", "--set", "run.keep=2"})).out,
+             Catch::Contains("note: another setting than before: run.keep: 2 here, 3 there"));
 }
 
 TEST_CASE("pretrain: Ctrl-C saves and leaves with 130; --resume continues to the same bits", "[examples]") {
@@ -65,6 +67,18 @@ TEST_CASE("pretrain: Ctrl-C saves and leaves with 130; --resume continues to the
   CHECK_THAT(answer.out + answer.errors, Catch::Contains("--resume"));
   CHECK_FALSE(fs::exists(out + "/model.safetensors"));
   done("pretrain", training(out, {"--resume"}));
+  check_same_end(out);
+}
+
+TEST_CASE("pretrain: a folder in which a run is going on is refused, and that run goes on", "[examples]") {
+  const Scratch folder;
+  const std::string out = folder / "busy";
+  Running run("pretrain", training(out));
+  Running::until([&] { return lines_of(out + "/log.jsonl") >= 3; });
+  run.send(SIGSTOP);  // so that it is there while the other one is refused
+  refuses("pretrain", training(out, {"--resume"}), {"log.jsonl", "is being written"});
+  run.send(SIGCONT);
+  CHECK(run.wait().code == 0);
   check_same_end(out);
 }
 

@@ -60,6 +60,20 @@ TEST_CASE("log: resuming at 0, with no file, or only an unfinished line", "[trai
   CHECK(read_log(folder / "torn.jsonl").records.size() == 1);
 }
 
+TEST_CASE("log: while a run writes it, no other run may", "[train][fast]") {
+  const Scratch folder;
+  const std::string path = folder / "log.jsonl";
+  {
+    RunLog log = RunLog::create(path);
+    log.write({{"step", 1}});
+    CHECK_THROWS_WITH(RunLog::create(path), Contains(path) && Contains("is being written"));
+    CHECK_THROWS_WITH(RunLog::resume(path, 0), Contains(path) && Contains("is being written"));
+    CHECK(read_log(path).records.size() == 1);
+  }
+  { RunLog::resume(path, 1).write({{"step", 2}}); }
+  CHECK(read_log(path).records.size() == 2);
+}
+
 TEST_CASE("log: errors name the file and what to do", "[train][fast][errors]") {
   const Scratch folder;
   const std::string path = folder / "log.jsonl";

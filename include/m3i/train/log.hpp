@@ -6,6 +6,7 @@
 ///
 /// After a resume the log continues at the checkpoint's step, and no step stands in it twice.
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -15,6 +16,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <sys/file.h>
 
 #include <nlohmann/json.hpp>
 
@@ -65,22 +68,23 @@ inline OrderedJson log_record(const std::string& path, Index number, const std::
 }  // namespace detail
 
 /// Appends records to a JSON-lines file. Every failure (full disk, removed folder) is a FileError that names the file.
+/// The file is locked as long as the log is open: two runs in one folder would remove each other's checkpoints.
 class RunLog {
  public:
   /// A new log. Refuses a file that has content, so that an earlier run is never mixed with this one.
   static RunLog create(const std::string& path) {
+    RunLog log(path);
     std::error_code none;
     const auto bytes = std::filesystem::file_size(path, none);
     require<FileError>(none || bytes == 0, path,
                        ": a log of an earlier run is there; resume that run, or write to another folder");
-    return RunLog(path);
+    return log;
   }
 
   /// Continues a log after `step`: records with a later step, and an unfinished last line, are cut off.
   /// A log that is not there is created.
   static RunLog resume(const std::string& path, Index step) {
-    std::error_code none;
-    if (!std::filesystem::exists(path, none)) return RunLog(path);
+    RunLog log(path);
     std::uintmax_t keep = 0;
     detail::for_each_line(path, [&](Index number, const std::string& line, std::uintmax_t end) {
       const OrderedJson record = detail::log_record(path, number, line);
@@ -89,9 +93,10 @@ class RunLog {
       keep = end;
       return true;
     });
+    std::error_code none;
     std::filesystem::resize_file(path, keep, none);
     require<FileError>(!none, path, ": the log cannot be cut to ", keep, " bytes: ", none.message());
-    return RunLog(path);
+    return log;
   }
 
   /// One line. A number that is not finite is written as null.
@@ -107,6 +112,8 @@ class RunLog {
  private:
   explicit RunLog(std::string path) : path_(std::move(path)), file_(std::fopen(path_.c_str(), "ab")) {
     require<FileError>(file_ != nullptr, path_, ": the log cannot be opened for writing; does its folder exist?");
+    const bool ours = ::flock(::fileno(file_.get()), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    require<FileError>(ours, path_, ": is being written; let that run end, or write to another folder");
   }
 
   std::string path_;

@@ -12,7 +12,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -121,14 +120,16 @@ class TrainingRun {
     } else {
       require<ConfigError>(checkpoints_.empty(), folder_, ": holds a run already (", checkpoints_.steps().size(),
                            " checkpoints); use --resume to continue it, or another folder");
-      if (resume && ranks_->first())
-        std::filesystem::remove(log_path());  // killed before its first checkpoint: start again
     }
     for (const MixedPrecision* mixed : precision_) mixed->refresh();
     require<RankError>(ranks_->mean(double(first_)) == double(first_), folder_,
                        ": the ranks do not see the same checkpoints; all must read one folder");
     if (!ranks_->first()) return;
     log_.emplace(resume ? RunLog::resume(log_path(), first_) : RunLog::create(log_path()));
+    if (resume && checkpoints_.empty())
+      std::printf("%s: nothing to continue in %s: starts at the first step\n", name_.c_str(), folder_.c_str());
+    else if (resume)
+      std::printf("%s: continues after step %lld of %lld\n", name_.c_str(), (long long)first_, (long long)total_);
     AtomicFile file(folder_ + "/config.json");
     file.write(config_text(config_));
     file.commit();
@@ -223,6 +224,9 @@ class TrainingRun {
       if (ranks_->first()) std::fprintf(stderr, "%s: skipped: %s\n", name_.c_str(), message.c_str());
     require_same_network(checkpoint, "", slots_, state_);
     require_same_run(checkpoint);
+    if (ranks_->first())
+      for (const std::string& line : json_differences(state_.config, checkpoint.state.config))
+        std::printf("%s: note: another setting than before: %s\n", name_.c_str(), line.c_str());
     load_state(*checkpoint.file, slots_);
     for (const auto& [name, trainer] : trainers_) {
       const auto at = checkpoint.state.counters.find("optimizer." + name);
@@ -243,6 +247,9 @@ class TrainingRun {
     require<ConfigError>(checkpoint.state.seed == state_.seed, checkpoint.path(), ": was made with run.seed ",
                          checkpoint.state.seed, ", this run has ", state_.seed,
                          "; resume with the same seed, or use another folder");
+    require<ConfigError>(checkpoint.state.step <= total_, checkpoint.path(), ": stands after step ",
+                         checkpoint.state.step, ", this run has ", total_,
+                         " steps; resume with as many, or use another folder");
     for (const auto& [key, value] : state_.notes) {
       const auto at = checkpoint.state.notes.find(key);
       require<ConfigError>(at != checkpoint.state.notes.end() && at->second == value, checkpoint.path(),
