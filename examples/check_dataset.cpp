@@ -102,6 +102,8 @@ void print_lines(const char* title, const std::vector<std::string>& lines) {
 int run(const Request& request) {
   std::vector<DatasetReport::Problem> misfits;
   const SubjectList list = subjects_of(request, misfits);
+  require_no_input(request.report, {request.data, list.folder + "/dataset.json", list.folder + "/classes.json"});
+  for (const SubjectEntry& e : list.entries) require_no_input(request.report, {e.image, e.labels});
   DatasetReport report = check_dataset(
       list, {.need_labels = request.labels, .need_classes = request.classes, .first_frame = request.first_frame});
   report.problems.insert(report.problems.end(), misfits.begin(), misfits.end());

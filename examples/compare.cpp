@@ -21,11 +21,13 @@ struct Request {
   ComparisonRequest comparison;
 };
 
-std::vector<CsvTable> read_tables(const std::string& paths) {
+/// `written`: where the result goes; may be "".
+std::vector<CsvTable> read_tables(const std::string& paths, const std::string& written) {
   std::vector<CsvTable> out;
   for (std::size_t begin = 0; begin <= paths.size();) {
     const std::size_t end = std::min(paths.find(',', begin), paths.size());
     const std::string path = paths.substr(begin, end - begin);
+    require_no_input(written, {path});
     out.push_back(parse_csv(path, read_text_file(path)));
     begin = end + 1;
   }
@@ -35,7 +37,7 @@ std::vector<CsvTable> read_tables(const std::string& paths) {
 int run(Request request) {
   request.comparison.by_run = request.unit == "run";
   if (request.zeros == "pratt") request.comparison.zeros = ZeroDifferences::pratt;
-  const auto a = read_tables(request.paths[0]), b = read_tables(request.paths[1]);
+  const auto a = read_tables(request.paths[0], request.json), b = read_tables(request.paths[1], request.json);
   const auto pairs = pair_rows(a, b, request.comparison);
   const OrderedJson result = comparison_json(pairs, request.comparison);
   std::printf("%s", comparison_text(result).c_str());

@@ -306,6 +306,8 @@ void add_commands(Report& report, const std::string& demo) {
 
 int run(const std::string& demo, const std::string& out) {
   require<FileError>(fs::is_directory(demo), demo, ": no such folder; expected the output folder of scripts/demo.sh");
+  const bool any = there(demo + "/times.tsv") || there(demo + "/triplets") || there(demo + "/segmentation");
+  require<FileError>(any, demo, ": holds nothing of a demonstration; expected the output folder of scripts/demo.sh");
   const bool own = !there(demo + "/segmentation");
   Report report(own ? "Med3DInsight: pretraining on your volumes" : "Med3DInsight on phantoms",
                 own ? "Triplets, towers and pretraining with m3i"

@@ -1,7 +1,7 @@
 // Embeds triplets with a pretrained model: where volumes, slices and captions lie in the shared space, how far apart
 // the modalities are, and how well one finds the other.
 //
-//     embed runs/pretrain/model.safetensors data/triplets.jsonl runs/embed --towers runs/clip/towers
+//     embed runs/pretrain/model.safetensors data/triplets/triplets.jsonl runs/embed --towers runs/clip/towers
 
 #include <CLI/CLI.hpp>
 
@@ -288,7 +288,8 @@ int main(int argc, char** argv) {
     app.add_option("--groups", map.groups, "for --color group: JSON {\"subject\": \"group\", ...}");
     app.add_option("--seed", map.seed, "of umap")->capture_default_str();
     app.footer(
-        "Example:  embed runs/pretrain/model.safetensors data/triplets.jsonl runs/embed --towers runs/clip/towers\n"
+        "Example:  embed runs/pretrain/model.safetensors data/triplets/triplets.jsonl runs/embed --towers "
+        "runs/clip/towers\n"
         "          embed ... --plot umap --color group --groups classes.json");
     parse_command_line<CLI::ParseError>(app, argc, argv);
     require<UsageError>((map.color == "group") == !map.groups.empty(), "--color group and --groups FILE go together");

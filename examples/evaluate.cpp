@@ -102,6 +102,7 @@ void evaluate_model(const Request& request) {
   std::printf("evaluate: %s model, part \"%s\" of %s: %zu images\nevaluate: preprocessing: %s\n",
               file.info.kind.c_str(), request.part.c_str(), request.paths[1].c_str(), cohort.part(request.part).size(),
               preprocessing_text(file.info).c_str());
+  make_folder(request.paths[2]);  // before the long work
   if (segmentation) evaluate_segmentation(request, file, cohort, device);
   else evaluate_classification(request, file, cohort, device);
 }
@@ -177,6 +178,7 @@ LabelScheme scheme_of(const std::vector<FilePair>& pairs, const std::vector<std:
 
 void evaluate_files(const Request& request) {
   const auto pairs = pair_files(request);
+  make_folder(request.paths[0]);
   const LabelScheme scheme = scheme_of(pairs, request.names);
   const LabelTable table(scheme, {});
   SegmentationScores scores = request.scores(scheme);

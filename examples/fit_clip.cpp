@@ -144,7 +144,9 @@ int main(int argc, char** argv) {
     app.add_flag("--resume", resume, "continue the run in OUT from its newest checkpoint");
     options.add_to(app);
     options.add_ranks_to(app);
-    app.footer("Example:  fit_clip data/triplets.jsonl runs/clip --config configs/demo.json");
+    app.footer(
+        "Example:  fit_clip data/triplets/triplets.jsonl runs/clip --config configs/demo.json\n"
+        "Ctrl-C saves and leaves; the same command with --resume continues.");
     parse_command_line<CLI::ParseError>(app, argc, argv, options);
     return options.run_on_ranks(
         [&](const MethodConfig& config, Communicator& ranks) { return run(triplets, out, config, resume, ranks); });

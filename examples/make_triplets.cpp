@@ -170,6 +170,12 @@ int run(const Request& request, const MethodConfig& config) {
   folder.commit();
   std::printf("make_triplets: %zu triplets of %zu volumes in %s/triplets.jsonl, pictures in slices/\n", triplets.size(),
               made.size(), request.out.c_str());
+  const auto fewer = std::count_if(made.begin(), made.end(), [&](const auto& triplets_of_one) {
+    return Index(triplets_of_one.size()) < options.slices_per_volume;
+  });
+  if (fewer > 0)
+    std::printf("make_triplets: note: %lld of them have fewer than the %lld slices asked for\n", (long long)fewer,
+                (long long)options.slices_per_volume);
   if (own)
     std::printf("make_triplets: %lld captions from %s, %lld by the describer\n", (long long)own_captions,
                 request.captions.c_str(), (long long)(Index(triplets.size()) - own_captions));

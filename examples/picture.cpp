@@ -157,6 +157,8 @@ Labels shown_labels(const Request& request, const Labels& labels, const Size3& a
 }
 
 int run(const Request& request) {
+  require<UsageError>(request.out.ends_with(".png") || request.out.ends_with(".PNG"), request.out,
+                      ": expected the name of a .png file");
   const Volume<float> image = read_nifti<float>(request.image, {request.first_frame});
   check_intensities(image, request.image);
   const Labels labels = labels_of(request.labels, request.image, image),

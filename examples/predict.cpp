@@ -42,7 +42,10 @@ std::vector<std::string> images_of(const SubjectList& list) {
 
 /// Where the labels of each image go: OUTPUT itself for one file, else OUTPUT/NAME.nii.gz.
 std::vector<std::string> label_paths(const Request& request, const std::vector<std::string>& images) {
-  if (!fs::is_directory(request.input) && !detail::nifti_stem(request.output).empty()) return {request.output};
+  const bool one_file = !detail::nifti_stem(request.output).empty();
+  require<UsageError>(!one_file || !fs::is_directory(request.input), request.output, ": names one file, but ",
+                      request.input, " is a folder; name a folder for its labels");
+  if (one_file) return {request.output};
   std::vector<std::string> paths;
   std::map<std::string, std::string> taken;
   for (const std::string& image : images) {
@@ -53,14 +56,6 @@ std::vector<std::string> label_paths(const Request& request, const std::vector<s
     paths.push_back((fs::path(request.output) / name).string());
   }
   return paths;
-}
-
-/// Never writes over an input.
-void check_paths(const std::vector<std::string>& images, const std::vector<std::string>& paths) {
-  std::error_code error;
-  for (const std::string& path : paths)
-    for (const std::string& image : images)
-      require<ConfigError>(!fs::equivalent(path, image, error), path, ": is an input; name another output");
 }
 
 Preprocessed<float> read_image(const Request& request, const ModelFile& file, const std::string& path) {
@@ -84,7 +79,7 @@ int predict_labels(const Request& request, const ModelFile& file, Device device)
   const LabelScheme scheme{file.info.names, file.info.values};
   const auto images = images_of(subjects_of(request, file.info.config));
   const auto paths = label_paths(request, images);
-  check_paths(images, paths);
+  for (const std::string& path : paths) require_no_input(path, images);
   const InferenceOptions options = request.inference.options(file.info.config);
   make_folder(fs::absolute(paths[0]).parent_path().string());
 
@@ -141,7 +136,8 @@ int predict_classes(const Request& request, const ModelFile& file, Device device
   std::error_code error;
   require<ConfigError>(!fs::is_directory(request.output, error), request.output,
                        ": is a folder; classes are written to one JSON file");
-  check_paths(images, {request.output});
+  require_no_input(request.output, images);
+  require_no_input(request.output, {request.model});
   OrderedJson out{{"model", request.model}, {"classes", file.info.names}, {"cases", OrderedJson::array()}};
   Table table({"image", "class"});
   for (const std::string& name : file.info.names) table.header.push_back("p(" + name + ")");

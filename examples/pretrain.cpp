@@ -382,7 +382,8 @@ int main(int argc, char** argv) {
     options.add_to(app);
     options.add_ranks_to(app);
     app.footer(
-        "Example:  pretrain data/triplets.jsonl runs/pretrain --towers runs/clip/towers --config configs/demo.json\n"
+        "Example:  pretrain data/triplets/triplets.jsonl runs/pretrain --towers runs/clip/towers --config "
+        "configs/demo.json\n"
         "Ctrl-C saves and leaves; the same command with --resume continues.");
     parse_command_line<CLI::ParseError>(app, argc, argv, options);
     return options.run_on_ranks([&](const MethodConfig& config, Communicator& ranks) {

@@ -123,6 +123,20 @@ TEST_CASE("make_phantoms and make_triplets: a folder that is not empty is refuse
   CHECK(snapshot(f.data) == before);
 }
 
+TEST_CASE("programs: no input is written over, and what is no demonstration is refused", "[examples]") {
+  const Folder f;
+  const std::string a = f.data + "/a.csv", b = f.data + "/b.csv";
+  spit(a, "subject,structure,dice\ns,x,0.5\n");
+  spit(b, "subject,structure,dice\ns,x,0.6\n");
+  const auto before = snapshot(f.data);
+  refuses("picture", {f.image, f.image}, {"one.nii.gz", ".png"});
+  refuses("check_dataset", {f.data, "--report", f.labels}, {"one_label.nii.gz", "is an input"});
+  refuses("compare", {a, b, "--json", f.data + "/../data/b.csv"}, {"b.csv", "is an input"});
+  CHECK(snapshot(f.data) == before);
+  refuses("demo_report", {f.data, f.out}, {f.data, "demonstration"});
+  CHECK_FALSE(fs::exists(f.out));
+}
+
 TEST_CASE("pretrain: triplets that do not fit their volumes are refused before anything is written", "[examples]") {
   const Folder f;
   const std::string path = f.scratch / "triplets.jsonl", out = f.out;
@@ -155,7 +169,11 @@ TEST_CASE("pretrain: a wrong configuration is refused by file and key", "[exampl
   refuses("pretrain", with("{"), {"config.json"});
   refuses("pretrain", pretrain_arguments(triplets, f.out, {"--set", "network.heads=1,2,2"}), {"network.heads"});
   refuses("pretrain", pretrain_arguments(triplets, f.out, {"--set", "run.device=cuda:99"}), {"cuda:99"});
+  refuses("pretrain", pretrain_arguments(triplets, f.out, {"--set", "network.in_channels=2"}), {"network.in_channels"});
   refuses("pretrain", with_tiny({triplets, f.out, "--towers", f.data}), {f.data});
+  refuses("pretrain", with_tiny({triplets, f.out, "--towers", World::get().towers() + "/.."}),
+          {"did you mean", "towers"});
+  refuses("pretrain", pretrain_arguments(f.data, f.out), {f.data, "triplets.jsonl"});
   CHECK_FALSE(fs::exists(f.out));
 }
 
@@ -168,6 +186,8 @@ TEST_CASE("pretrain: a folder that holds a run is refused, and a checkpoint of a
   refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "network.embedding=16"}),
           {"checkpoints", "another network"});
   refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "run.seed=5"}), {"run.seed"});
+  refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "pretrain.max_steps=1"}),
+          {"after step 2", "1 steps"});
   CHECK(snapshot(f.out) == before);
 }
 

@@ -120,6 +120,13 @@ TEST_CASE("predict: a bad image of a folder is named, and the others get labels"
   CHECK_FALSE(fs::exists(folder / "b.nii.gz"));
 }
 
+TEST_CASE("predict: labels of a folder go to a folder", "[examples]") {
+  const Scratch folder;
+  const std::string file = folder / "labels.nii.gz";
+  refuses("predict", {Models::get().model("cube"), Models::get().phantoms(), file}, {file, "is a folder"});
+  CHECK_FALSE(fs::exists(file));
+}
+
 TEST_CASE("predict: stopped by Ctrl-C it leaves whole files only", "[examples]") {
   const Scratch folder;
   const Models& models = Models::get();

@@ -220,6 +220,7 @@ TEST_CASE("method config: defaults pass their own checks, and every key is docum
   }
   const std::string description = describe_config(config);
   CHECK_THAT(description, Contains("pretrain.mpot.epsilon") && Contains("number > 0"));
+  CHECK_THAT(description, Contains(R"(["coronal","sagittal","axial"]  planes that)"));  // long values are not cut
 }
 
 TEST_CASE("method config: fields that contradict each other are refused", "[train][fast][errors]") {

@@ -50,6 +50,14 @@ Outcome run(Function function) {
 
 }  // namespace
 
+TEST_CASE("guard: a message ends its line once, and outputs are no inputs", "[train][fast]") {
+  CHECK_THAT(run([] { fail<FileError>("a.nii: cut short\n\n"); }).text, Equals("pretrain: error: a.nii: cut short\n"));
+  CHECK_NOTHROW(require_no_input("", {"/tmp"}));
+  CHECK_NOTHROW(require_no_input("/no/such/file", {"/tmp", "/no/such/file"}));
+  CHECK_THROWS_WITH(require_no_input("/tmp/../tmp", {"/", "/tmp"}),
+                    Equals("/tmp/../tmp: is an input; name another output"));
+}
+
 TEST_CASE("guard: results pass through", "[train][fast]") {
   CHECK(run([] { return 0; }).code == 0);
   CHECK(run([] { return 130; }).code == 130);

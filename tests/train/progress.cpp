@@ -19,6 +19,9 @@ std::string content(std::FILE* file) {
 
 TEST_CASE("progress: durations are short and exact", "[train][fast]") {
   CHECK(duration_text(0) == "0.0 s");
+  CHECK(duration_text(0.0042) == "4.2 ms");
+  CHECK(duration_text(0.0312) == "31 ms");
+  CHECK(duration_text(0.0997) == "0.1 s");
   CHECK(duration_text(0.42) == "0.4 s");
   CHECK(duration_text(9.97) == "10 s");
   CHECK(duration_text(59.4) == "59 s");
@@ -65,6 +68,19 @@ TEST_CASE("progress: without a terminal there are few plain lines, and steps of 
   CHECK_THAT(text, Contains("fit: 100 steps in 1 min 40 s; waited for data 50 % of the time: raise data.workers"));
   CHECK(text.find('\r') == std::string::npos);
   CHECK(text.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("progress: the last step is told once", "[train][fast]") {
+  std::FILE* out = std::tmpfile();
+  double clock = 0;
+  Progress progress("fit", 1, {.out = out, .terminal = 0, .now = [&] { return clock; }});
+  clock = 1;
+  progress.update(1);
+  clock = 2;
+  progress.finish();
+  CHECK_THAT(content(out),
+             Equals("fit  ##############################  100 %  1/1  1.0 s/step\nfit: 1 step in 2.0 s\n"));
+  std::fclose(out);
 }
 
 TEST_CASE("progress: on a terminal the line is redrawn at most ten times a second", "[train][fast]") {

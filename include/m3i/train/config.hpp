@@ -237,19 +237,16 @@ template <ConfigSection C>
 std::string describe_config(const C& config) {
   const auto all = settings(config);
   const auto value_of = [](const Setting& s) {
-    std::string value = s.get().dump(-1, ' ', true, OrderedJson::error_handler_t::replace);
-    return value.size() <= 24 ? value : value.substr(0, 21) + "...";
+    return s.get().dump(-1, ' ', true, OrderedJson::error_handler_t::replace);
   };
   const auto padded = [](std::string word, std::size_t width) {
     if (word.size() < width) word.resize(width, ' ');
     return word;
   };
-  std::size_t key_width = 0, value_width = 0;
-  for (const auto& s : all) {
-    if (s.section) continue;
-    key_width = std::max(key_width, s.key.size());
-    value_width = std::max(value_width, value_of(s).size());
-  }
+  constexpr std::size_t value_width = 24;  // few are longer
+  std::size_t key_width = 0;
+  for (const auto& s : all)
+    if (!s.section) key_width = std::max(key_width, s.key.size());
   std::string out;
   for (const auto& s : all) {
     if (s.section) out += "\n" + s.key + ": " + s.doc + "\n";

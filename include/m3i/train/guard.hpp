@@ -17,10 +17,12 @@
 #include <concepts>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "m3i/core/error.hpp"
 #include "m3i/kernels/instruction_set.hpp"
@@ -38,6 +40,13 @@ struct UsageError : ConfigError {
 struct LeaveProgram {
   int code = 0;
 };
+
+/// Refuses to write over what was read: throws ConfigError if `out` is one of the inputs, by whatever name.
+inline void require_no_input(const std::string& out, const std::vector<std::string>& inputs) {
+  std::error_code error;
+  for (const std::string& input : inputs)
+    require<ConfigError>(!std::filesystem::equivalent(out, input, error), out, ": is an input; name another output");
+}
 
 /// "pretrain" of "/usr/bin/pretrain".
 inline std::string program_name(int argc, char** argv) {
@@ -70,9 +79,10 @@ void parse_command_line(App& app, int argc, char** argv) {
 template <class Function>
 int run_program(int argc, char** argv, Function&& function, std::FILE* out = stderr) {
   const std::string name = program_name(argc, argv);
-  const auto report = [&](const char* what, const std::string& hint = "") {
+  const auto report = [&](std::string_view what, const std::string& hint = "") {
     std::fflush(stdout);  // keep the order when both go to one place
-    std::fprintf(out, "%s: error: %s\n%s", name.c_str(), what, hint.c_str());
+    while (what.ends_with('\n')) what.remove_suffix(1);
+    std::fprintf(out, "%s: error: %.*s\n%s", name.c_str(), int(what.size()), what.data(), hint.c_str());
     std::fflush(out);
   };
   try {

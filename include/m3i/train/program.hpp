@@ -51,6 +51,8 @@ struct ProgramOptions {
     const Device device = Device::parse(config.run.device);
     require<ConfigError>(device.on_host() || device.number < cuda_device_count(), "run.device: ", config.run.device,
                          " is not there; this build sees ", cuda_device_count(), " GPUs");
+    require<ConfigError>(config.network.in_channels == 1, "network.in_channels: is ", config.network.in_channels,
+                         ", but programs read one channel of an image, which data.channel chooses");
     if (config.run.threads > 0) set_thread_count(int(config.run.threads));
     seed_initializer(config.run.seed);
     return config;
@@ -65,6 +67,7 @@ struct ProgramOptions {
       MethodConfig config = load();
       const Device device = device_of_rank(started, Device::parse(config.run.device));
       config.run.device = device.text();
+      use_device(device);
       const auto gpu = gpu_communicator(started, device);
       return body(config, gpu ? *gpu : started);
     });

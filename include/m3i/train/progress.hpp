@@ -28,12 +28,13 @@
 namespace m3i {
 inline namespace M3I_ABI {
 
-/// "0.4 s", "42 s", "3 min 05 s", "2 h 14 min", "3 d 04 h": two units at most, for people.
+/// "31 ms", "0.4 s", "42 s", "3 min 05 s", "2 h 14 min", "3 d 04 h": two units at most, for people.
 inline std::string duration_text(double seconds) {
   if (!(seconds >= 0) || seconds > 3e9) return "?";
   char out[32];
   const long s = std::lround(seconds);
-  if (seconds < 9.95) std::snprintf(out, sizeof out, "%.1f s", seconds);
+  if (seconds > 0 && seconds < 0.0995) std::snprintf(out, sizeof out, "%.*f ms", seconds < 0.00995, 1e3 * seconds);
+  else if (seconds < 9.95) std::snprintf(out, sizeof out, "%.1f s", seconds);
   else if (s < 60) std::snprintf(out, sizeof out, "%ld s", s);
   else if (s < 3600) std::snprintf(out, sizeof out, "%ld min %02ld s", s / 60, s % 60);
   else if (s < 86400) std::snprintf(out, sizeof out, "%ld h %02ld min", s / 3600, s / 60 % 60);
@@ -97,6 +98,7 @@ class Progress {
     state_.label = std::move(label);
     state_.done = first_;
     state_.total = total;
+    std::fflush(stdout);  // what was said before comes before, when both go to one place
     terminal_ = options_.terminal < 0 ? isatty(fileno(options_.out)) == 1 : options_.terminal == 1;
     unicode_ = terminal_ && utf8_locale();
     start_ = now();
@@ -131,9 +133,11 @@ class Progress {
   /// The last state, the whole time, and advice if the loop mostly waited for data.
   void finish() {
     const double t = now();
-    draw(t);
+    if (terminal_ || drawn_done_ != state_.done) draw(t);
     end_line();
-    std::string line = text(state_.label, ": ", state_.done - first_, " steps in ", duration_text(t - start_));
+    const Index steps = state_.done - first_;
+    std::string line =
+        text(state_.label, ": ", steps, steps == 1 ? " step in " : " steps in ", duration_text(t - start_));
     if (wait_fraction(t) > 0.3)
       line += text("; waited for data ", std::lround(wait_fraction(t) * 100), " % of the time: raise data.workers");
     std::fprintf(options_.out, "%s\n", line.c_str());
@@ -162,6 +166,7 @@ class Progress {
     else if (line != last_) std::fprintf(options_.out, "%s\n", line.c_str());
     open_line_ = terminal_;
     last_ = line;
+    drawn_done_ = state_.done;
     drawn_ = t;
     std::fflush(options_.out);
   }
@@ -184,7 +189,7 @@ class Progress {
 
   ProgressOptions options_;
   ProgressState state_;
-  Index first_ = 0;
+  Index first_ = 0, drawn_done_ = -1;
   bool terminal_ = false, unicode_ = false, open_line_ = false;
   double start_ = 0, drawn_ = -1, waited_ = -1;
   std::string last_;
