@@ -47,13 +47,16 @@ python3 scripts/support_matrix.py "$build"/test_record/{ops,optim,ot}.jsonl || f
 
 if sanitizer=$(command -v compute-sanitizer); then
   # Our own kernels: to instrument NVIDIA's libraries takes minutes. Calls that fail are not errors: tests provoke some.
-  checks=("memcheck --report-api-errors no" racecheck) pids=() limit=120
+  checks=("memcheck --report-api-errors no" racecheck) pids=() limit=120 help=$("$sanitizer" --help) args=()
+  for option in "kernel-name kns=m3i" "launch-timeout 60" "max-connections 32"; do  # those that this version has
+    if [[ $help == *"--${option% *} "* ]]; then args+=("--${option% *}" "${option#* }"); fi
+  done
   for check in "${checks[@]}"; do  # beside each other: most of their time is the host's
     for folder in "${tests[@]}"; do
       name=${check%% *}-$folder
       # shellcheck disable=SC2086
-      timeout -k 5 $limit "$sanitizer" --tool $check --kernel-name kns=m3i --error-exitcode 1 --launch-timeout 60 \
-              --max-connections 32 "$build/tests/test_$folder" "~[.]~[slow]~[golden]" > "$build/$name.log" 2>&1 &
+      timeout -k 5 $limit "$sanitizer" --tool $check --error-exitcode 1 "${args[@]}" "$build/tests/test_$folder" \
+              "~[.]~[slow]~[golden]" > "$build/$name.log" 2>&1 &
       pids+=("$!:$name")
     done
   done
