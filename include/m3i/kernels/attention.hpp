@@ -172,30 +172,37 @@ struct TokenRows {
   }
 };
 
-/// The body of change_rows for a block of threads, by chunks of `width` elements.
-template <int width, class Team, class T, class F>
-M3I_HD inline void change_chunks(Team team, Index rows, const TokenRows<T>& target, F f) {
+/// The body of change_rows for a block of threads, by chunks of `width` elements. Read one by one, sums that are
+/// `width` apart would lie in few banks of shared memory.
+template <int width, class Team, class T, class A, class F>
+M3I_HD inline void change_chunks(Team team, Index rows, const TokenRows<T>& target, const A* sums, Index step, F f) {
+  constexpr int part = width == 1 ? 1 : int(sizeof(Chunk) / sizeof(A));
   each_cell(team, rows, target.rows.depth / width, [=](Index r, Index chunk) {
     T* row = target(r);
     if (!row) return;
     const Index c = chunk * width;
     alignas(16) T values[std::size_t(width)];
+    alignas(16) A own[std::size_t(width)];
     copy_chunk<width>(static_cast<const T*>(row + c), values);
-    for (int i = 0; i < width; ++i) f(values[i], r, c + i);
+    for (int i = 0; i < width; i += part) copy_chunk<part>(sums + r * step + c + i, own + i);
+    for (int i = 0; i < width; ++i) f(values[i], own[i], r);
     copy_chunk<width>(static_cast<const T*>(values), row + c);
   });
 }
 
-/// f(x, r, c) for each element x of the rows of tokens inside of the volume.
-template <class Team, class T, class F>
-M3I_HD inline void change_rows(Team team, Index rows, const TokenRows<T>& target, F f) {
+/// f(x, sum, r) for each element x of the rows of tokens inside of the volume, with the sum at its place in a block.
+template <class Team, class T, class A, class F>
+M3I_HD inline void change_rows(Team team, Index rows, const TokenRows<T>& target, const A* sums, Index step, F f) {
   if constexpr (std::is_same_v<Team, HostTeam>) {
     for (Index r = 0; r < rows; ++r)
-      if (T* row = target(r)) team.each(target.rows.depth, [=](Index c) { f(row[c], r, c); });
+      if (T* row = target(r)) {
+        const A* own = sums + r * step;
+        team.each(target.rows.depth, [=](Index c) { f(row[c], own[c], r); });
+      }
   } else {
     constexpr int width = int(sizeof(Chunk) / sizeof(T));
-    if (target.in_chunks()) change_chunks<width>(team, rows, target, f);
-    else change_chunks<1>(team, rows, target, f);
+    if (target.in_chunks()) change_chunks<width>(team, rows, target, sums, step, f);
+    else change_chunks<1>(team, rows, target, sums, step, f);
   }
 }
 
@@ -407,16 +414,16 @@ struct AttentionForward {
 
   template <class Team>
   M3I_HD void finish(Team team, const Work& w, const HeadPlace& place, Index i0, Index queries) const {
-    const A *top = w.top, *out = w.out;
+    const A* top = w.top;
     A *mass = w.mass, *keep = lse + (place.batch * p.heads + place.head) * p.queries + i0;
-    const Index out_step = w.out_step;
     team.each(queries, [=](Index i) {
       keep[i] = mass[i] > 0 ? top[i] + math::log(mass[i]) : A(0);
       mass[i] = mass[i] > 0 ? 1 / mass[i] : A(0);
     });
     const TokenRows<T> target(p, place, p.queries, y, nullptr, i0);
     ask_for_next(team, queries, target);
-    change_rows(team, queries, target, [=](T& to, Index i, Index c) { to = T(out[i * out_step + c] * mass[i]); });
+    change_rows(team, queries, target, static_cast<const A*>(w.out), w.out_step,
+                [=](T& to, A sum, Index i) { to = T(sum * mass[i]); });
   }
 };
 

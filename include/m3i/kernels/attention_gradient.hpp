@@ -97,6 +97,19 @@ struct AttentionBackward {
     store(team, d.q, d.pad_q, group, place, i0, queries, p.queries, dq, dq_step, p.scale);
   }
 
+  /// The sum of products of two rows that consist of chunks, for a GPU's thread.
+  M3I_HD static A chunk_product(Index depth, const T* x, const E* y) {
+    constexpr int width = int(sizeof(Chunk) / sizeof(T));
+    A total = 0;
+    if constexpr (std::is_same_v<T, E>)
+      for (Index c = 0; c < depth; c += width) {
+        alignas(16) T a[std::size_t(width)], b[std::size_t(width)];
+        copy_chunk<width>(x + c, a), copy_chunk<width>(y + c, b);
+        for (int i = 0; i < width; ++i) total += A(a[i]) * A(b[i]);
+      }
+    return total;
+  }
+
   /// dot[i] = y_i . dy_i, which is the sum over keys of p dp.
   template <class Team>
   M3I_HD void row_constants(Team team, const Work& w, const HeadPlace& place, Index i0, Index queries) const {
@@ -105,12 +118,15 @@ struct AttentionBackward {
     const E* slope = w.dy;
     const Index step = w.v_step, depth = p.v.depth;
     const TokenRows<const T> rows(p, place, p.queries, y, nullptr, i0);
+    const bool chunks = !std::is_same_v<Team, HostTeam> && rows.in_chunks();
     ask_for_next(team, queries, rows);
     each_row(team, queries, [=](auto one, Index i) {
       kept[i] = all[i];
       const T* out = rows(i);
       const E* own = slope + i * step;
-      dot[i] = out ? one.sum(depth, [=](Index c) { return A(out[c]) * A(own[c]); }) : A(0);
+      if (!out) dot[i] = 0;
+      else if (chunks) dot[i] = chunk_product(depth, out, own);
+      else dot[i] = one.sum(depth, [=](Index c) { return A(out[c]) * A(own[c]); });
     });
   }
 
@@ -202,8 +218,7 @@ struct AttentionBackward {
     if (to.data) {
       const TokenRows<T> target(p, place, count, to, nullptr, first);
       ask_for_next(team, rows, target);
-      change_rows(team, rows, target,
-                  [=](T& grad, Index r, Index c) { grad = T(A(grad) + factor * from[r * step + c]); });
+      change_rows(team, rows, target, from, step, [=](T& grad, A sum, Index) { grad = T(A(grad) + factor * sum); });
     }
     if (pad) {
       const TokenMap tokens = p.tokens_of(place.batch, count);
