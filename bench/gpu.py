@@ -50,7 +50,7 @@ class Run:
         self.end = float(os.environ.get("M3I_GPU_START", time.time())) + 60 * a.minutes
         self.failures, self.peaks = [], {}
         self.later = []  # (order, name, what compiles peers)
-        self.folder, self.weights = folder, {}
+        self.folder, self.networks = folder, {}
         self.torch = self.peer_sees_device()
         self.has = {}
         gpu = said("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
@@ -194,12 +194,14 @@ def step(r, program, arguments, dtype, network, settings):
     steps = 2 if r.tiny else 6
     size, peer = arguments[0] if program == "pretrain_step" else arguments[1], {}
     if settings:
-        if network not in r.weights:  # the same for all types
+        if network not in r.networks:  # for all types at once: imports and weights take PyTorch longer than steps
             weights = f"{r.folder}/{network}.safetensors"
             r.ours(program, *arguments, "--steps", 1, "--export", weights)
-            r.weights[network] = weights
-        options = ("networks.py", network, size, r.weights[network], "--dtype", dtype, "--steps", steps)
-        found = r.peer(*options, *(word for option, values in settings.items() for word in (option, ",".join(values))))
+            options = ("networks.py", network, size, weights, "--steps", steps)
+            choices = [word for option, values in settings.items() for word in (option, ",".join(values))]
+            r.networks[network] = options, r.peer(*options, *choices, "--dtype", ",".join(DTYPES), limit=2 * LIMIT)
+        options, found = r.networks[network]
+        found = [p for p in found if p["dtype"] == dtype]
         peer = min(found, key=lambda p: p["step_s"], default={})
     rows, memory = [], None
     for graph in ((), ("--graph",)):
@@ -216,7 +218,7 @@ def step(r, program, arguments, dtype, network, settings):
                        peer.get("peak_tensors_mib"), 0.6, peer_detail=peer)
 
     def compiled():
-        setting = [word for option in settings for word in (option, peer[option.removeprefix("--")])]
+        setting = [word for option in ("--dtype", *settings) for word in (option, peer[option.removeprefix("--")])]
         for faster in r.peer(*options, *setting, "--compile", limit=COMPILE_LIMIT):
             if memory and faster["step_s"] < peer["step_s"] and faster["peak_tensors_mib"]:
                 memory["peer_detail"] = faster

@@ -3,10 +3,10 @@
 of the table.
 
     networks.py nnformer|unetr|pretrain SIZE WEIGHTS [--infer] [--threads N] [--attention sdpa,plain] [--steps 3]
-                [--device cpu|cuda] [--dtype f32|bf16|f16] [--compile] [--layout contiguous_format,channels_last_3d]
+                [--device cpu|cuda] [--dtype f32,bf16,f16] [--compile] [--layout contiguous_format,channels_last_3d]
                 [--ot cpu,cuda]
 
-Several attentions, layouts and places of the transport are tried one after the other. WEIGHTS is what `network_step
+Several types, attentions, layouts and places of the transport are tried one after the other. WEIGHTS is what `network_step
 --export` or `pretrain_step --export` wrote, so that both sides start from the same numbers and must print the same loss.
 Convolutions get channels-first volumes as in the published networks; attention is PyTorch's fused one or plain
 products. UNETR is MONAI's. --dtype is torch.autocast's; f32 is float everywhere, TF32 is off as in m3i. --compile is
@@ -278,7 +278,7 @@ def main():
     torch.backends.cudnn.allow_tf32 = False
     weights = load(a.weights)
     torch.set_default_device(a.device)
-    settings = list(itertools.product(*(words.split(",") for words in (a.attention, a.layout, a.ot))))
+    settings = list(itertools.product(*(words.split(",") for words in (a.dtype, a.attention, a.layout, a.ot))))
     several, failures = len(settings) > 1, []
     for setting in settings:
         own = {name: (weights[name] if several else weights.pop(name)).to(a.device, copy=several)
@@ -296,12 +296,12 @@ def main():
     sys.exit(len(failures) == len(settings))
 
 
-def measure(a, weights, attention, layout, ot):
+def measure(a, weights, dtype, attention, layout, ot):
     """One setting; the weights are its own."""
     cuda = a.device.startswith("cuda")
     wait = torch.cuda.synchronize if cuda else lambda: None
-    cast = torch.autocast(a.device.split(":")[0], {"bf16": torch.bfloat16, "f16": torch.float16}.get(a.dtype),
-                          enabled=a.dtype != "f32")
+    cast = torch.autocast(a.device.split(":")[0], {"bf16": torch.bfloat16, "f16": torch.float16}.get(dtype),
+                          enabled=dtype != "f32")
     x = weights.pop("bench.input")
     if a.network == "unetr":
         net, parameters = unetr(weights, a.size, getattr(torch, layout))
@@ -343,7 +343,7 @@ def measure(a, weights, attention, layout, ot):
     tensors = torch.cuda.max_memory_allocated() >> 20 if cuda else None
     return {"step_s": round(best, 6 if cuda else 4), "loss": loss, "peak_process_mib": peak, "peak_tensors_mib": tensors,
             "compiled": a.compile, "layout": layout, "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "attention": attention, "ot": ot if metric is not None else None}
+            "dtype": dtype, "attention": attention, "ot": ot if metric is not None else None}
 
 
 if __name__ == "__main__":
