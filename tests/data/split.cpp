@@ -61,6 +61,10 @@ TEST_CASE("split: depends on the seed and the subjects, not on their order or re
   CHECK(make_split(list, 2).train != a.train);
 }
 
+TEST_CASE("split: a single subject is for training, whatever the ratios", "[fast]") {
+  for (Index n = 1; n <= 4; ++n) CHECK_FALSE(make_split(subjects(n), 0, {1, 1, 8}).train.empty());
+}
+
 TEST_CASE("split: a part without share stays empty", "[fast]") {
   const Split s = make_split(subjects(10), 0, {1, 0, 1});
   CHECK(s.validation.empty());

@@ -118,6 +118,11 @@ TEST_CASE("subjects: classes.json adds class labels", "[fast]") {
   CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("class number"));
   f.write("classes.json", "[]");
   CHECK_THROWS_AS(find_subjects(f / ""), FileError);
+  f.write("dataset.json", R"({"training":[{"image":"a.nii","class":1},{"image":"b.nii"}]})");
+  f.write("classes.json", R"({"a":1,"b":0})");
+  CHECK(pairs(find_subjects(f / "")) == "a:a.nii+=1 b:b.nii+=0 ");
+  f.write("classes.json", R"({"a":0,"b":0})");
+  CHECK_THROWS_WITH(find_subjects(f / ""), Catch::Contains("\"a\" is class 0") && Catch::Contains("list says 1"));
 }
 
 TEST_CASE("subjects: bad folders and bad dataset.json are refused", "[fast]") {

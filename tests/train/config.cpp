@@ -120,7 +120,7 @@ TEST_CASE("config: a wrong value names key, found and expected", "[train][fast][
   CHECK_THAT(error_of(R"({"count": 0})"), Equals("a.json: count: found 0 (integer), expected integer >= 1"));
   CHECK_THAT(error_of(R"({"count": 99999999999999999999})"), Contains("expected integer >= 1"));
   CHECK_THAT(error_of(R"({"count": 18446744073709551615})"), Contains("expected integer >= 1"));
-  CHECK_THAT(error_of(R"({"seed": -1})"), Contains("found -1 (integer), expected integer"));
+  CHECK_THAT(error_of(R"({"seed": -1})"), Contains("found -1 (integer), expected integer >= 0"));
   CHECK_THAT(error_of(R"({"fast": 1})"), Contains("found 1 (integer), expected true or false"));
   CHECK_THAT(error_of(R"({"name": 1})"), Contains("expected text"));
   CHECK_THAT(error_of(R"({"fruit": "paer"})"),

@@ -329,17 +329,19 @@ inline void read_classes_json(const std::string& path, SubjectList& list) {
   const Json json = read_json(path);
   require<FileError>(json.is_object(), path, ": expected an object of subject and class number");
   std::set<std::string> used;
-  for (SubjectEntry& entry : list.entries)
-    for (const std::string& key : {nifti_stem(entry.image), entry.subject})
-      if (json.contains(key) && !entry.class_label) {
-        const Json& value = json[key];
-        require<FileError>(value.is_number_integer() && value.get<Index>() >= 0 && value.get<Index>() < 100000, path,
-                           ": \"", key, "\" is ", excerpt(value.dump()), ", expected a class number from 0");
-        entry.class_label = value.get<Index>();
-        used.insert(key);
-      } else if (json.contains(key)) {
-        used.insert(key);
-      }
+  for (SubjectEntry& entry : list.entries) {
+    const std::optional<Index> given = entry.class_label;
+    for (const std::string& key : {nifti_stem(entry.image), entry.subject}) {
+      if (!json.contains(key)) continue;
+      const Json& value = json[key];
+      require<FileError>(value.is_number_integer() && value.get<Index>() >= 0 && value.get<Index>() < 100000, path,
+                         ": \"", key, "\" is ", excerpt(value.dump()), ", expected a class number from 0");
+      require<FileError>(!given || value.get<Index>() == *given, path, ": \"", key, "\" is class ", value.get<Index>(),
+                         ", the data set's own list says ", given.value_or(0));
+      if (!entry.class_label) entry.class_label = value.get<Index>();
+      used.insert(key);
+    }
+  }
   for (const auto& [key, value] : json.items())
     require<FileError>(used.count(key) > 0, path, ": \"", excerpt(key), "\" is no subject of this data set");
 }

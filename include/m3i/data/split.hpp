@@ -100,9 +100,10 @@ inline void check_split(const Split& split, const std::vector<std::string>& subj
 /// Splits subjects by the ratios, here 7 : 1 : 2.
 ///
 /// Subjects are shuffled within their class and dealt out one by one to the part that is furthest behind its share, so
-/// that sizes are within one of the ratios and classes are spread evenly. With three or more subjects no part that has
-/// a share stays empty. A subject listed twice (two images) counts once. The order of the list does not matter.
-/// Throws ConfigError for an empty list, ratios that are not positive and finite, or a subject with two classes.
+/// that sizes are within one of the ratios and classes are spread evenly. Training gets a subject in any case; with
+/// three or more no part that has a share stays empty. A subject listed twice (two images) counts once. The order of
+/// the list does not matter. Throws ConfigError for an empty list, ratios that are not positive and finite, or a
+/// subject with two classes.
 inline Split make_split(const std::vector<SplitSubject>& subjects,
                         std::uint64_t seed,
                         const std::array<double, 3>& ratios = {7, 1, 2}) {
@@ -127,8 +128,8 @@ inline Split make_split(const std::vector<SplitSubject>& subjects,
       parts[next].push_back(names[std::size_t(n)]);
     }
   }
-  for (std::size_t p = 1; p < 3 && dealt >= 3; ++p)
-    if (ratios[p] > 0 && parts[p].empty()) {
+  for (std::size_t p = 0; p < 3; ++p)
+    if (ratios[p] > 0 && parts[p].empty() && (p == 0 || dealt >= 3)) {
       auto& largest = *std::max_element(parts.begin(), parts.end(),
                                         [](const auto& a, const auto& b) { return a.size() < b.size(); });
       parts[p].push_back(largest.back());

@@ -26,7 +26,8 @@ struct ProgramOptions {
   template <class App>
   void add_to(App& app) {
     app.add_option("-c,--config", config_path, "JSON configuration (see configs/); without it, the paper's values");
-    app.add_option("--set", overrides, "override one key, e.g. --set pretrain.epochs=3 (repeatable)")->take_all();
+    app.add_option("--set", overrides, "override keys, after the other arguments: --set pretrain.epochs=3 run.seed=1")
+        ->take_all();
     app.add_option("--dtype", dtype, "f32, bf16 or f16: the same as --set run.dtype=");
     app.add_flag("--show-config", show_config, "print every key with its value and meaning, and leave");
   }

@@ -139,7 +139,10 @@ struct Codec<bool> {
 
 template <std::integral T>
 struct Codec<T> {
-  static std::string type(const Range& range) { return with_range("integer", range); }
+  static std::string type(Range range) {
+    if (std::is_unsigned_v<T>) range.low = std::max(range.low, 0.0);
+    return with_range("integer", range);
+  }
   static OrderedJson write(T value) { return value; }
   static T read(const OrderedJson& json, const Where& where, const Range& range) {
     if (!json.is_number_integer()) wrong_value(json, where, type(range));
