@@ -197,12 +197,11 @@ struct FrozenFeatures {
   Index width() const { return slices.shape()[1]; }
 };
 
-FrozenFeatures frozen_features(const std::string& folder,
+FrozenFeatures frozen_features(const Towers towers,
                                const std::vector<Triplet>& triplets,
                                const std::string& path,
                                const MethodConfig& config,
                                Communicator& ranks) {
-  const Towers towers = load_towers(folder);
   to(towers.clip, Device::parse(config.run.device));
   const auto texts = text_features(towers, captions_of(triplets), long_text(config.clip.long_captions), ranks);
   std::printf("pretrain: captions: %lld tokens, the longest %lld, %lld not read by the tower\n",
@@ -315,12 +314,15 @@ int run(const std::string& path,
       "run.cuda_graph: the transport of ", batch, " pairs by this solver is computed on the host; turn it ",
       "off, or use Newton's solver with the implicit gradient and at most 128 pairs");
 
-  const FrozenFeatures features = frozen_features(towers, triplets, path, config, ranks);
+  TrainingRun<T> training(out, config, network_text(config.network), steps, "pretrain");
+  training.require_free(resume);
+  Towers frozen = load_towers(towers);
+  make_folder(out);  // what can be wrong with it is found before the features, which may take long
+  const FrozenFeatures features = frozen_features(std::move(frozen), triplets, path, config, ranks);
   const Med3DInsight model(config, features.width());
   to(model, device);
   const VolumeTower<T> weights(model.network, model.psat);
   const MixedNetwork<VolumeTower> tower(config.run.dtype, weights, config, features.width());
-  make_folder(out);
   std::printf("pretrain: %lld triplets, %lld steps of %lld, %s: %lld parameters, PSAT %lld, device %s, %s\n",
               (long long)n, (long long)steps, (long long)batch, network_text(config.network).c_str(),
               (long long)count_parameters(model.network), (long long)count_parameters(model.psat),
@@ -332,7 +334,6 @@ int run(const std::string& path,
   Trainer<T> metric_trainer({model.metric}, config.pretrain.optimizer, steps,
                             config.pretrain.mpot.metric_learning_rate.value_or(0));
 
-  TrainingRun<T> training(out, config, network_text(config.network), steps, "pretrain");
   training.add_module("", model);
   training.add_trainer("network", trainer);
   training.add_trainer("metric", metric_trainer);

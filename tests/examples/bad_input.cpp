@@ -183,6 +183,7 @@ TEST_CASE("pretrain: a folder that holds a run is refused, and a checkpoint of a
   done("pretrain", pretrain_arguments(triplets, f.out, {"--set", "pretrain.max_steps=2"}));
   const auto before = snapshot(f.out);
   refuses("pretrain", pretrain_arguments(triplets, f.out), {f.out, "--resume"});
+  CHECK(run("pretrain", pretrain_arguments(triplets, f.out)).out.empty());  // before the features
   refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "network.embedding=16"}),
           {"checkpoints", "another network"});
   refuses("pretrain", pretrain_arguments(triplets, f.out, {"--resume", "--set", "run.seed=5"}), {"run.seed"});

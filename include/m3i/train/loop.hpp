@@ -112,15 +112,17 @@ class TrainingRun {
   /// A note that must be equal when the run is resumed, such as a checksum of the data.
   void add_note(const std::string& key, const std::string& value) { state_.notes[key] = value; }
 
+  /// Refuses a folder that holds a run, unless it is to be resumed. start() does so too; this is for before long work.
+  void require_free(bool resume) const {
+    require<ConfigError>(resume || checkpoints_.empty(), folder_, ": holds a run already (",
+                         checkpoints_.steps().size(), " checkpoints); use --resume to continue it, or another folder");
+  }
+
   /// Prepares the folder. With `resume`, continues from the newest checkpoint; without, a folder that holds a run is
   /// refused, so that nothing is overwritten.
   void start(bool resume) {
-    if (resume && !checkpoints_.empty()) {
-      restore();
-    } else {
-      require<ConfigError>(checkpoints_.empty(), folder_, ": holds a run already (", checkpoints_.steps().size(),
-                           " checkpoints); use --resume to continue it, or another folder");
-    }
+    require_free(resume);
+    if (!checkpoints_.empty()) restore();
     for (const MixedPrecision* mixed : precision_) mixed->refresh();
     require<RankError>(ranks_->mean(double(first_)) == double(first_), folder_,
                        ": the ranks do not see the same checkpoints; all must read one folder");
