@@ -178,8 +178,9 @@ TEST_CASE("a step recorded on a GPU does again what it did, on new input", "[cor
   const Device gpu = Device::cuda();
   const Tensor<float> x = Tensor<float>::full({1000}, 1, gpu), y = Tensor<float>::zeros({1000}, gpu);
   const Tensor<float> five({3}, gpu);
+  Index runs = 0;
   CudaGraph graph(gpu, [&] {
-    const Tensor<float> twice(x.shape(), gpu);
+    const Tensor<float> twice({1000 * ++runs}, gpu);  // more than before, also while it is recorded
     for_each(gpu, x.size(), TwiceOf{x.data(), twice.data()});
     for_each(gpu, x.size(), TwiceOf{twice.data(), y.data()});
     five.copy_from(Tensor<float>::full({3}, 5));  // from the host, again at every replay

@@ -13,6 +13,7 @@ inline namespace M3I_ABI {
 namespace detail {
 /// Throws DeviceError: the running operation with its shapes, the device, the call, and the library's own words.
 [[noreturn, gnu::cold]] inline void fail_on_device(const char* what, const char* library, const char* words) {
+  cudaGetLastError();  // else the next launch would report it again
   int device = -1;
   const bool known = cudaGetDevice(&device) == cudaSuccess;
   fail<DeviceError>(running_operation(), what, known ? m3i::text(" on ", Device::cuda(device)) : std::string(), ": ",
@@ -62,7 +63,10 @@ class PinnedMemory {
 class CudaStream {
  public:
   explicit CudaStream(Device device);
-  ~CudaStream() { cudaStreamDestroy(stream_); }
+  ~CudaStream() {
+    cudaStreamSynchronize(stream_);  // its work may use memory that is given back next
+    cudaStreamDestroy(stream_);
+  }
   CudaStream(const CudaStream&) = delete;
   CudaStream& operator=(const CudaStream&) = delete;
   operator cudaStream_t() const { return stream_; }
@@ -90,16 +94,18 @@ class CudaEvent {
 /// Makes a device current for a scope.
 class DeviceGuard {
  public:
-  explicit DeviceGuard(Device device) {
+  explicit DeviceGuard(Device device) : now_(device.number) {
     check_cuda(cudaGetDevice(&before_), "device");
-    if (device.number != before_) check_cuda(cudaSetDevice(device.number), "device");
+    if (now_ != before_) check_cuda(cudaSetDevice(now_), "device");
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  ~DeviceGuard() {
+    if (now_ != before_) cudaSetDevice(before_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  int before_ = 0;
+  int before_ = 0, now_;
 };
 
 inline CudaStream::CudaStream(Device device) {
@@ -125,6 +131,14 @@ inline int cuda_device_count() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 #else
   return 0;
+#endif
+}
+
+/// Makes a GPU the one that this thread's guards go back to. Else that is the first of the machine, where each process
+/// would then keep some hundred MiB. Nothing to do on the host.
+inline void use_device([[maybe_unused]] Device device) {
+#if M3I_CUDA
+  if (!device.on_host()) check_cuda(cudaSetDevice(device.number), "device");
 #endif
 }
 

@@ -19,8 +19,7 @@ inline namespace M3I_ABI {
 ///   - what changes from step to step stays outside: the optimiser's update, which is one launch in any case, with its
 ///     learning rate and step number; drop path and dropout draw new numbers from a ReplayedRandom;
 ///   - nothing inside waits for the device: no item(), no to_vector(), no transport problem of more than 128 pairs,
-///   which
-///     the host solves. CUDA refuses these, and the constructor throws DeviceError;
+///     which the host solves. CUDA refuses these, and the constructor throws DeviceError;
 ///   - what operations copy from the host (index tables, constants; up to 16 MiB) is kept and copied at every replay.
 /// Memory that is asked for in the step belongs to the graph until it ends, tensors that outlive the step included.
 class CudaGraph {

@@ -70,15 +70,14 @@ inline void* system_allocate(std::size_t bytes, [[maybe_unused]] Device device) 
 #if M3I_CUDA
   if (!device.on_host()) {
     DeviceGuard guard(device);
-    require<DeviceError>(!stream_is_capturing(), "memory: ", bytes, " bytes more on ", device,
-                         " while a CUDA graph is captured, when the device gives none; the step took other sizes ",
-                         "than in its warm-up: let it run more often before, or keep its shapes equal");
     void* block = nullptr;
-    if (cudaMalloc(&block, bytes) != cudaSuccess) {
-      cudaGetLastError();  // clear it: the caller frees its cache and asks again
-      return nullptr;
-    }
-    return block;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;  // a CUDA graph may need more than its warm-up did
+    check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "memory");
+    const cudaError_t status = cudaMalloc(&block, bytes);
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    if (status != cudaErrorMemoryAllocation) return check_cuda(status, "memory"), block;
+    cudaGetLastError();  // clear it: the caller frees its cache and asks again
+    return nullptr;
   }
 #endif
   return std::aligned_alloc(64, (bytes + 63) / 64 * 64);  // C wants a multiple
@@ -145,6 +144,9 @@ class Pool {
 
  private:
   void release_locked() {
+#if M3I_CUDA
+    if (!device_.on_host() && stream_is_capturing()) return;  // CUDA then takes nothing back
+#endif
     for (const auto& [bytes, block] : free_[0]) {  // not those of sets, whose addresses others have noted
       system_free(block, device_);
       stats_.reserved -= Index(bytes);

@@ -19,7 +19,7 @@ template <class T>
 class Uploader {
  public:
   Tensor<T> operator()(const Tensor<T>& from, Device device) {
-    if (device.on_host()) return from.to(device);
+    if (device.on_host() || from.size() == 0) return from.to(device);
 #if M3I_CUDA
     DeviceGuard guard(device);
     if (!lanes_ || lanes_->device != device) lanes_.emplace(device);
