@@ -255,8 +255,10 @@ void launch_rows_with_scratch(Device device, Index rows, Index bytes, const F& f
              "for_rows_with_scratch");
   check_cuda(cudaFuncGetAttributes(&own, kernel), "for_rows_with_scratch");
   if (bytes + Index(own.sharedSizeBytes) <= shared) {  // sums of the team lie there too
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-               "for_rows_with_scratch");
+    // Always as much as there may be: a graph that is being recorded holds launches of several sizes.
+    check_cuda(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared - int(own.sharedSizeBytes)),
+        "for_rows_with_scratch");
     const Index blocks = std::min<Index>(rows, 1 << 20);
     kernel<<<unsigned(blocks), team_width, std::size_t(bytes), current_stream()>>>(rows, nullptr, bytes, f);
   } else {
@@ -292,7 +294,7 @@ void device_rows_with_scratch(Device device, Index rows, Index bytes, const F& f
     const Tensor<std::uint8_t> scratch({bytes}, device);
     for (Index row = rows - 1; row >= 0; --row) {
       std::memset(scratch.data(), 0xff, scratch.bytes());
-      f(EmulatedTeam<>{}, row, reinterpret_cast<std::byte*>(scratch.data()));
+      f(EmulatedTeam{}, row, reinterpret_cast<std::byte*>(scratch.data()));
     }
     return;
   }

@@ -9,8 +9,11 @@ inline namespace M3I_ABI {
 
 namespace detail {
 
-/// Rows of one leaf of the tree, from the sizes alone: at most 256 leaves, at least 32 rows each.
-inline Index column_chunk(Index rows) { return std::max<Index>(32, (rows + 255) / 256); }
+/// Rows of one leaf of the tree, at least 32, from the sizes alone: 256 leaves, or one for each thread of a large GPU.
+inline Index column_chunk(Device device, Index rows, Index cols) {
+  const Index leaves = device.kind == Device::Kind::cpu ? 256 : std::max<Index>(1, (Index(1) << 18) / cols);
+  return std::max<Index>(32, (rows + leaves - 1) / leaves);
+}
 
 template <class A, class F>
 struct ColumnPartials {
@@ -49,12 +52,20 @@ struct ColumnTotals {
 
 }  // namespace detail
 
+/// Element (r, c) of a row-major matrix: the term of plain column sums.
+template <class T>
+struct MatrixCell {
+  const T* x;
+  Index cols;
+  M3I_HD accumulate_t<T> operator()(Index r, Index c) const { return accumulate_t<T>(x[r * cols + c]); }
+};
+
 /// out[c] += sum over rows of f(row, c), for c in [0, cols); summed in accumulate_t<T>.
 template <class T, class F>
 void for_columns(Device device, Index rows, Index cols, const F& f, T* out) {
   using A = accumulate_t<T>;
   if (rows <= 0 || cols <= 0) return;
-  const Index chunk = detail::column_chunk(rows), leaves = (rows + chunk - 1) / chunk;
+  const Index chunk = detail::column_chunk(device, rows, cols), leaves = (rows + chunk - 1) / chunk;
   const Tensor<A> partial({leaves, cols}, device);
   if (device.kind == Device::Kind::cpu) {
     parallel_for(leaves, [&](Index leaf) {
@@ -63,17 +74,11 @@ void for_columns(Device device, Index rows, Index cols, const F& f, T* out) {
     });
   } else {
     for_each(device, leaves * cols, detail::ColumnPartials<A, F>{f, partial.data(), rows, cols, chunk});
+    if (leaves > 32) return for_columns(device, leaves, cols, MatrixCell<A>{partial.data(), cols}, out);
   }
   for_each(device, cols, detail::ColumnTotals<A, T>{partial.data(), out, cols, leaves});
 }
 
-/// Element (r, c) of a row-major matrix: the term of plain column sums.
-template <class T>
-struct MatrixCell {
-  const T* x;
-  Index cols;
-  M3I_HD accumulate_t<T> operator()(Index r, Index c) const { return accumulate_t<T>(x[r * cols + c]); }
-};
 /// out[c] += sum over all rows of x [..., C]: the gradient of a bias.
 template <class T>
 void add_column_sums(const Tensor<T>& x, const Tensor<T>& out) {

@@ -1,5 +1,6 @@
 #pragma once
-/// for_rows(device, rows, f): f(team, row) for each row, one team a row.
+/// for_rows(device, rows, f): f(team, row) for each row, one team a row. On a GPU that is a block of threads, or a warp
+/// where rows are short and many (voxels with their channels or classes): most of a block would wait.
 
 #include "m3i/core/cuda.hpp"
 #include "m3i/core/parallel.hpp"
@@ -15,12 +16,17 @@ template <class F>
   for (Index row = begin; row < end; ++row) f(HostTeam{}, row);
 }
 
+/// Whether a GPU's teams are warps.
+inline bool rows_for_warps(Index rows, Index row_cost) { return rows >= 4096 && row_cost <= 1024; }
+
 #if M3I_CUDA
-template <class F>
+template <bool warps, class F>
 __global__ void for_rows_kernel(Index rows, F f) {
-  for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
-    f(CudaTeam<>{}, row);
-    __syncthreads();  // a block's next row must not overwrite what slower threads still read
+  constexpr int teams = warps ? team_width / 32 : 1;  // of a block
+  for (Index row = Index(blockIdx.x) * teams + (warps ? threadIdx.x / 32 : 0); row < rows;
+       row += Index(gridDim.x) * teams) {
+    if constexpr (warps) f(CudaWarp{}, row), __syncwarp();
+    else f(CudaTeam<>{}, row), __syncthreads();  // the next row must not overwrite what slower threads still read
   }
 }
 #endif
@@ -35,12 +41,15 @@ void for_rows(Device device, Index rows, const F& f, Index row_cost = 512) {
     const Index grain = std::max<Index>(1, 16384 / std::max<Index>(1, row_cost));
     parallel_chunks(rows, grain, [&](Index begin, Index end) { detail::host_rows(begin, end, f); });
   } else if (device.kind == Device::Kind::emulated) {
-    for (Index row = rows - 1; row >= 0; --row) f(EmulatedTeam<>{}, row);
+    const EmulatedTeam team{detail::rows_for_warps(rows, row_cost) ? 32 : team_width};
+    for (Index row = rows - 1; row >= 0; --row) f(team, row);
   } else {
 #if M3I_CUDA
     DeviceGuard guard(device);
-    const Index blocks = std::min<Index>(rows, 1 << 20);
-    detail::for_rows_kernel<<<unsigned(blocks), team_width, 0, current_stream()>>>(rows, f);
+    const bool warps = detail::rows_for_warps(rows, row_cost);
+    const auto kernel = warps ? detail::for_rows_kernel<true, F> : detail::for_rows_kernel<false, F>;
+    const Index teams = warps ? team_width / 32 : 1, blocks = std::min<Index>((rows + teams - 1) / teams, 1 << 20);
+    kernel<<<unsigned(blocks), team_width, 0, current_stream()>>>(rows, f);
     check_cuda(cudaGetLastError(), "for_rows");
 #else
     fail<DeviceError>("for_rows: ", device, " needs a build with M3I_CUDA=ON");

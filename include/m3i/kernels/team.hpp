@@ -1,8 +1,8 @@
 #pragma once
 /// A team works on one row. Its phases each, cells, max and sum end with a barrier, and inside one a lambda touches
 /// only what belongs to element i, or to cell (r, c) of a small block. HostTeam is one thread with vector instructions,
-/// CudaTeam a block of GPU threads, EmulatedTeam walks such a block in host memory: the threads of a phase in reverse,
-/// folds in the GPU's order.
+/// CudaTeam a block of GPU threads, CudaWarp a warp of it, EmulatedTeam walks either in host memory: the threads of a
+/// phase in reverse, folds in the GPU's order.
 
 #include <cstdint>
 #include <limits>
@@ -62,12 +62,13 @@ struct Larger {
 };
 }  // namespace detail
 
-template <int W = team_width>
 struct EmulatedTeam {
+  int width = team_width;
+
   template <class F>
   M3I_HD void each(Index n, F f) const {
-    for (int thread = W - 1; thread >= 0; --thread)
-      for (Index i = thread; i < n; i += W) f(i);
+    for (int thread = width - 1; thread >= 0; --thread)
+      for (Index i = thread; i < n; i += width) f(i);
   }
   template <class F>
   M3I_HD void cells(Index rows, Index cols, F f) const {
@@ -86,17 +87,17 @@ struct EmulatedTeam {
 
  private:
   template <class F, class A, class Combine>
-  M3I_HD static A fold(Index n, F f, A neutral, Combine combine) {
-    A partial[W];
-    for (int thread = W - 1; thread >= 0; --thread) {
+  M3I_HD A fold(Index n, F f, A neutral, Combine combine) const {
+    A partial[team_width];
+    for (int thread = width - 1; thread >= 0; --thread) {
       A own = neutral;
-      for (Index i = thread; i < n; i += W) own = combine(own, A(f(i)));
+      for (Index i = thread; i < n; i += width) own = combine(own, A(f(i)));
       partial[thread] = own;
     }
     for (int reach = 16; reach > 0; reach /= 2)  // within warps
-      for (int lane = 0; lane < W; ++lane)
+      for (int lane = 0; lane < width; ++lane)
         if (lane % 32 < reach) partial[lane] = combine(partial[lane], partial[lane + reach]);
-    for (int reach = W / 64; reach > 0; reach /= 2)  // across warps
+    for (int reach = width / 64; reach > 0; reach /= 2)  // across warps
       for (int warp = 0; warp < reach; ++warp)
         partial[32 * warp] = combine(partial[32 * warp], partial[32 * (warp + reach)]);
     return partial[0];
@@ -153,6 +154,39 @@ struct CudaTeam {
       __syncthreads();
     }
     return warps[0];
+  }
+};
+
+/// One warp of a block, for short rows. Beside it others work on rows of their own.
+struct CudaWarp {
+  template <class F>
+  __device__ void each(Index n, F f) const {
+    for (Index i = threadIdx.x % 32; i < n; i += 32) f(i);
+    __syncwarp();
+  }
+  template <class F>
+  __device__ void cells(Index rows, Index cols, F f) const {
+    each(rows * cols, [=](Index i) { f(i / cols, i % cols); });
+  }
+  template <class F>
+  __device__ auto sum(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    return fold(n, f, A(0), detail::Plus{});
+  }
+  template <class F>
+  __device__ auto max(Index n, F f) const {
+    using A = std::decay_t<decltype(f(Index(0)))>;
+    return fold(n, f, -std::numeric_limits<A>::infinity(), detail::Larger{});
+  }
+
+ private:
+  template <class F, class A, class Combine>
+  static __device__ A fold(Index n, F f, A neutral, Combine combine) {
+    A own = neutral;
+    for (Index i = threadIdx.x % 32; i < n; i += 32) own = combine(own, A(f(i)));
+    __syncwarp();  // what f wrote may be read; a shuffle alone does not promise it
+    for (int reach = 16; reach > 0; reach /= 2) own = combine(own, __shfl_down_sync(0xffffffffu, own, reach));
+    return __shfl_sync(0xffffffffu, own, 0);
   }
 };
 
