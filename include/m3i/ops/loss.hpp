@@ -88,8 +88,7 @@ Var<T> cross_entropy(const Var<T>& logits, const Tensor<std::int64_t>& labels, d
   const A smoothing = A(label_smoothing);
   for_rows(logits.device(), rows,
            detail::CrossEntropyRow<T>{logits.data(), where.data(), loss.data(), lse.data(), n, smoothing}, n);
-  const Tensor<A> y({}, logits.device());
-  for_rows(logits.device(), 1, detail::AxisSum<A>{loss.data(), y.data(), rows, 1, 1.0 / double(rows)});
+  const Tensor<double> y = detail::sum_of_all(loss, 1.0 / double(rows));
   return record<T>("cross_entropy", cast<T>(y), {logits}, [=](const Tensor<T>& dy) {
     for_each(dy.device(), logits.size(),
              detail::CrossEntropyGrad<T>{logits.data(), where.data(), lse.data(), dy.data(), logits.grad().data(), n,

@@ -96,16 +96,21 @@ struct RunSum {
 
 /// scale times the sum of all elements. Two levels, so that large tensors use every thread and keep their digits.
 template <class T>
-Var<T> total_sum(const char* name, const Var<T>& x, double scale) {
-  const Operation operation(name, x);
+Tensor<double> sum_of_all(const Tensor<T>& x, double scale) {
   constexpr Index run = 4096;
   const Index n = x.size(), runs = (n + run - 1) / run;
   const Tensor<double> part({runs}, x.device()), total(Shape{}, x.device());
   for_rows(x.device(), runs, RunSum<T>{x.data(), part.data(), n, run}, run);
   for_rows(x.device(), 1, AxisSum<double>{part.data(), total.data(), runs, 1, scale});
-  return record<T>(name, cast<T>(total), {x}, [dx = x.gradient(), n, scale](const Tensor<T>& dy) {
-    for_each(dy.device(), n, AxisSumGrad<T>{dy.data(), dx.grad().data(), n, 1, scale});
-  });
+  return total;
+}
+template <class T>
+Var<T> total_sum(const char* name, const Var<T>& x, double scale) {
+  const Operation operation(name, x);
+  return record<T>(name, cast<T>(sum_of_all(x.value(), scale)), {x},
+                   [dx = x.gradient(), n = x.size(), scale](const Tensor<T>& dy) {
+                     for_each(dy.device(), n, AxisSumGrad<T>{dy.data(), dx.grad().data(), n, 1, scale});
+                   });
 }
 
 }  // namespace detail
