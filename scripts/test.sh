@@ -54,7 +54,7 @@ stage() {
   local name=$1 limit=$2 begin=$SECONDS status=0
   shift 2
   echo "== $name"
-  timeout --foreground "$limit" "$0" --stage "$@" || status=$?
+  timeout --foreground "$limit" scripts/test.sh --stage "$@" || status=$?
   local took=$((SECONDS - begin))
   case $status in
     0) stages+=("ok      $name (${took} s)") ;;
@@ -109,5 +109,5 @@ case ${1:-} in
     ci
     ;;
   "") scripts/setup.sh && release ;;
-  *) sed -n '2,15p' "$0"; exit 2 ;;
+  *) sed -n '2,15p' scripts/test.sh; exit 2 ;;
 esac
