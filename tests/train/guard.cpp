@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "catch.hpp"
+#include "m3i/core/tensor.hpp"
 
 using namespace m3i;
 using Catch::Matchers::Equals;
@@ -103,4 +104,13 @@ TEST_CASE("guard: a program without a name is called program", "[train][fast]") 
   std::string name = "embed";
   char* argv[] = {name.data(), nullptr};
   CHECK(program_name(1, argv) == "embed");
+}
+
+TEST_CASE("guard: programs ask for no more memory than there is", "[train][fast]") {
+  REQUIRE(host_memory() > 0);
+  const Outcome o = run([] { const Tensor<float> x({host_memory() / 4, 2}); });
+  CHECK(o.code == 2);
+  CHECK(o.text.find("exceed the limit") != std::string::npos);
+  CHECK(memory_stats().limit == host_memory());
+  memory_set_limit(0);
 }

@@ -14,17 +14,22 @@
 /// Exit codes: 0 done; 1 something that is not the user's fault (out of memory, a bug); 2 wrong input or a wrong
 /// setting; 128 + signal after an interruption (`interrupt.hpp`).
 
+#include <algorithm>
 #include <concepts>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <new>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include <unistd.h>
+
 #include "m3i/core/error.hpp"
+#include "m3i/core/memory.hpp"
 #include "m3i/kernels/instruction_set.hpp"
 #include "m3i/version.hpp"
 
@@ -74,8 +79,17 @@ void parse_command_line(App& app, int argc, char** argv) {
   }
 }
 
+/// Bytes of memory that this process can have: the machine's, or its container's (cgroup v2). 0 if that is unknown.
+inline Index host_memory() {
+  const Index machine = Index(::sysconf(_SC_PHYS_PAGES)) * Index(::sysconf(_SC_PAGE_SIZE));
+  std::ifstream file("/sys/fs/cgroup/memory.max");  // a number, or "max"
+  Index container = 0;
+  return std::max<Index>(0, file >> container ? std::min(machine, container) : machine);
+}
+
 /// Runs `function()`, which returns an exit code or nothing, and returns the program's exit code. An error is one
 /// message on `out`: "pretrain: error: triplets.jsonl: no such file".
+/// Tensors may hold the memory that is there: beyond it the system would end the program without a word.
 template <class Function>
 int run_program(int argc, char** argv, Function&& function, std::FILE* out = stderr) {
   const std::string name = program_name(argc, argv);
@@ -86,6 +100,7 @@ int run_program(int argc, char** argv, Function&& function, std::FILE* out = std
     std::fflush(out);
   };
   try {
+    if (memory_stats().limit == 0) memory_set_limit(host_memory());
     if constexpr (std::is_void_v<std::invoke_result_t<Function>>) {
       function();
       return 0;
