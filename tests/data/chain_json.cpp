@@ -5,7 +5,7 @@
 #include "m3i/imaging/chain.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include "m3i/imaging/preprocess.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 

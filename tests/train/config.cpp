@@ -9,7 +9,7 @@
 #include "m3i/train/method_config.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 using Catch::Matchers::Equals;
 
 namespace config_test {  // named: nvcc warns of unused members of unnamed ones

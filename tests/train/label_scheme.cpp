@@ -7,7 +7,7 @@
 #include "catch.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include "m3i/core/atomic_file.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 TEST_CASE("log: what is written is read, also while the log is open", "[train][fast]") {
   const Scratch folder;

@@ -8,7 +8,7 @@
 #include "m3i/nn/linear.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 

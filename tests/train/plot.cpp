@@ -7,7 +7,7 @@
 #include "m3i/train/group_chart.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 using Catch::Matchers::Equals;
 
 namespace {

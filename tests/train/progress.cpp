@@ -5,7 +5,7 @@
 #include "catch.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 using Catch::Matchers::Equals;
 
 namespace {

@@ -7,7 +7,7 @@
 #include "m3i/train/plot.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 const std::string tiny_png("\x89PNG\r\n\x1a\n....", 12);

@@ -12,7 +12,7 @@
 #include "tiny_config.hpp"
 
 using namespace m3i;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 
