@@ -29,7 +29,8 @@ inline namespace M3I_ABI {
 
 namespace detail {
 
-// The transforms, of vectors of channels. (They know T: a deduced vector type would lose its alignment.)
+// The transforms, of vectors of channels. (They know T: a deduced vector type would lose its alignment.
+// clang++ takes that of arrays as the vectors' own all the same, so the arrays have it.)
 template <class T>
 void winograd_source(typename Lanes<T>::Vector (&d)[4][4]) {  // B^T d B
   using V = typename Lanes<T>::Vector;
@@ -215,7 +216,7 @@ struct WinogradTask {
                             ? slice + ((h + a) * cols + w + b) * channels
                             : nullptr;
       for (Index c = 0; c < channels; c += lanes) {
-        Vector d[4][4];
+        alignas(M3I_VECTOR_BYTES) Vector d[4][4];
         for (int a = 0; a < 4; ++a)
           for (int b = 0; b < 4; ++b) d[a][b] = voxel[a][b] ? load_lanes(voxel[a][b] + c, channels - c) : Vector{};
         winograd_source<T>(d);
@@ -284,7 +285,7 @@ void winograd_products(const GatherSum<T>& s, const GatherWeights<T>& w, const T
           const auto tile = task.tile(t);
           T* const corner = s.result + task.corner(d, tile);
           for (Index c = panel * cols; c < std::min(results, (panel + 1) * cols); c += lanes) {
-            Vector m[4][4], y[2][2];
+            alignas(M3I_VECTOR_BYTES) Vector m[4][4], y[2][2];
             for (Index place = 0; place < 16; ++place)
               m[place / 4][place % 4] = *reinterpret_cast<const Vector*>(
                   products.data() + (place * plan.strip + t) * cols + c - panel * cols);
@@ -333,7 +334,7 @@ void winograd_weight_grad(const GatherSum<T>& s, const T* dy, T* dw) {
             const T* const corner = dy + task.corner(d, tile);
             for (Index c = 0; c < cols; c += lanes) {
               const Index left = results - panel * cols - c;
-              Vector y[2][2] = {}, m[4][4];
+              alignas(M3I_VECTOR_BYTES) Vector y[2][2] = {}, m[4][4];
               for (Index a = 0; a < tile.rows; ++a)
                 for (Index b = 0; b < tile.cols; ++b)
                   if (left > 0)

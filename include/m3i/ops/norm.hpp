@@ -38,7 +38,7 @@ struct NormRow {
       if constexpr (centred) out[i] = T(normal + A(b[i]));
       else out[i] = T(normal);
     });
-    A *keep_mean = mean + row, *keep_inverse = inverse + row;
+    A *keep_mean = centred ? mean + row : nullptr, *keep_inverse = inverse + row;
     team.each(1, [=](Index) {
       if constexpr (centred) *keep_mean = centre;
       *keep_inverse = scale;
