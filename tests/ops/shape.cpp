@@ -46,7 +46,9 @@ TEST_CASE("rearrangements: axes of extent 0 and inputs that need no gradient", "
   for (const auto& z :
        {slice(none, 1, 0, 2), roll(none, {1}, {0}), permute(none, {1, 0}), pad(none, {{{0, 0}, {1, 1}}})})
     CHECK(z.size() == 0);
-  CHECK(pad(none, {{{1, 1}, {0, 0}}}).value().to_vector() == std::vector<double>(6, 0.0));
+  std::vector<std::array<Index, 2>> widths(2);  // a second nested list here keeps, with nvcc 13, ones for its zeros
+  widths[0] = {1, 1};
+  CHECK(pad(none, widths).value().to_vector() == std::vector<double>(6, 0.0));
 }
 
 TEST_CASE("index_select: many equal ids add up in their order", "[ops]") {
